@@ -1,0 +1,1 @@
+"""Native code: bytes move here, without the interpreter's lock. Imports nothing of fluidfs; headers state the contracts."""

@@ -1,0 +1,52 @@
+"""Builds the native extensions; everything else is said in pyproject.toml."""
+
+import os
+import subprocess
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+NATIVE = "fluidfs/_native"
+
+# What `make sanitize` adds, for instance "-fsanitize=address,undefined".
+SANITIZE = os.environ.get("FLUIDFS_SANITIZE", "").split()
+
+
+def pkg_config(package: str, what: str) -> list[str]:
+    """The flags of a system library; a missing one stops the build with the name of what to install."""
+    try:
+        return subprocess.check_output(["pkg-config", what, package], text=True).split()
+    except (OSError, subprocess.CalledProcessError) as error:
+        debian = {"openssl": "libssl-dev", "libxxhash": "libxxhash-dev"}[package]
+        raise SystemExit(f"fluidfs needs {package} to build: apt-get install pkg-config {debian}") from error
+
+
+def extension(name: str, sources: list[str], *, libraries: tuple[str, ...] = ()) -> Extension:
+    compile_args = ["-O3", "-g", "-std=c11", "-Wall", "-Wextra", "-D_GNU_SOURCE", "-pthread", "-fvisibility=hidden", *SANITIZE]
+    link_args = ["-pthread", *SANITIZE]
+    for library in libraries:
+        compile_args += pkg_config(library, "--cflags")
+        link_args += pkg_config(library, "--libs")
+    # Cython's own output trips these two; ours does not.
+    compile_args += ["-Wno-unused-function", "-Wno-unused-parameter"]
+    return Extension(
+        f"fluidfs._native.{name}",
+        [f"{NATIVE}/{name}.pyx", *(f"{NATIVE}/{source}" for source in sources)],
+        include_dirs=[NATIVE],
+        extra_compile_args=compile_args,
+        extra_link_args=link_args,
+    )
+
+
+EXTENSIONS = [
+    extension("sink", []),
+]
+
+setup(
+    ext_modules=cythonize(
+        EXTENSIONS,
+        build_dir="build/cython",
+        include_path=["."],
+        compiler_directives={"language_level": 3, "binding": True},
+    ),
+)
