@@ -21,11 +21,12 @@ def pkg_config(package: str, what: str) -> list[str]:
         raise SystemExit(f"fluidfs needs {package} to build: apt-get install pkg-config {debian}") from error
 
 
-def extension(name: str, sources: list[str], *, libraries: tuple[str, ...] = ()) -> Extension:
+def extension(name: str, sources: list[str], *, libraries: tuple[str, ...] = (), headers: tuple[str, ...] = ()) -> Extension:
     compile_args = ["-O3", "-g", "-std=c11", "-Wall", "-Wextra", "-D_GNU_SOURCE", "-pthread", "-fvisibility=hidden", *SANITIZE]
     link_args = ["-pthread", *SANITIZE]
-    for library in libraries:
+    for library in (*libraries, *headers):
         compile_args += pkg_config(library, "--cflags")
+    for library in libraries:
         link_args += pkg_config(library, "--libs")
     # Cython's own output trips these two; ours does not.
     compile_args += ["-Wno-unused-function", "-Wno-unused-parameter"]
@@ -38,8 +39,19 @@ def extension(name: str, sources: list[str], *, libraries: tuple[str, ...] = ())
     )
 
 
+# From the threads down to the bytes.
+ENGINE = [
+    *("fetch_engine.c", "waiter.c", "source.c", "delivery.c", "file_source.c", "http_source.c"),
+    *("http_request.c", "sigv4.c", "signer.c", "http_answer.c", "http_reader.c", "http_response.c", "http_chunked.c"),
+    *("s3_error.c", "connection_pool.c", "dialer.c", "resolver.c", "tls.c", "connection.c"),
+]
+
 EXTENSIONS = [
     extension("sink", []),
+    extension("usage", []),
+    extension("objects", ["object_file.c"], headers=("libxxhash",)),
+    extension("slabs", ["slab.c"], headers=("libxxhash",)),
+    extension("engine", ENGINE, libraries=("openssl",)),
 ]
 
 setup(

@@ -1,1 +1,1 @@
-"""."""
+"""The only room that knows FUSE: getting a device, and passing the kernel's requests to `fs/`."""

@@ -7,6 +7,10 @@ from typing import Protocol
 
 from fluidfs.model import ListPage, ObjectInfo
 
+# A version that begins with this was made up from time and size, because the store gave no ETag: it can be compared,
+# but not be sent as a condition (`If-Match`). No server that we know begins an ETag with it.
+UNTAGGED = "@"
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:

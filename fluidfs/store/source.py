@@ -57,8 +57,8 @@ def _guess(text: str) -> str:
 
 def _parse_s3(text: str, rest: str) -> Source:
     bucket, _, prefix = rest.partition("/")
-    if "?" in rest or "#" in rest:
-        raise UsageError(f"{text!r} has a query or fragment, which sources do not have: give options as --options")
+    if "?" in rest:
+        raise UsageError(f"{text!r} has a query string, which sources do not have: settings are options of the command")
     if not bucket:
         raise UsageError(f"{text!r} names no bucket: use s3://BUCKET[/PREFIX]")
     if "@" in bucket or ":" in bucket:
@@ -93,8 +93,8 @@ def _parse_file(text: str, rest: str) -> Source:
         rest = rest.removeprefix("localhost")
     if not rest.startswith("/"):
         raise UsageError(f"{text!r} is not absolute: use file:///DIRECTORY, with three slashes")
-    if "?" in rest or "#" in rest:
-        raise UsageError(f"{text!r} has a query or fragment: write a '?' in a name as %3F, a '#' as %23")
+    if "?" in rest:
+        raise UsageError(f"{text!r} has a query string, which sources do not have: a '?' in a name is written %3F")
     path = unquote_to_bytes(os.fsencode(rest))
     if b"\0" in path:
         raise UsageError(f"{text!r} contains a NUL, which no path can")

@@ -1,0 +1,652 @@
+#include "object_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "checksum.h"
+#include "file_io.h"
+
+/* What a thread reads at once when it compares a block: small enough for the CPU's second-level cache. */
+#define SCAN_BYTES (256u << 10)
+
+/* How long a drop waits for pins to go. A pin spans one pread or pwrite; past this it is a dead process's, or a disk
+ * that hangs, and the block is left alone. */
+#define LEAVE_WAIT_NS 100000000ll
+
+#define RETRIES_OPEN 64
+
+uint64_t ff_checksum(const void *data, size_t length) { return XXH3_64bits(data, length); }
+
+static uint64_t block_length(const ff_object *self, uint64_t index) {
+    uint64_t start = index * self->header->block_bytes;
+    uint64_t left = self->header->object_bytes - start;
+    return left < self->header->block_bytes ? left : self->header->block_bytes;
+}
+
+/* The bits of the sub-blocks that touch [from, to) of a block, both relative to it; from < to. */
+static uint64_t mask_touching(uint64_t from, uint64_t to, uint32_t sub_block_bytes) {
+    uint64_t first = from / sub_block_bytes, last = (to - 1) / sub_block_bytes;
+    uint64_t up_to_last = last >= 63 ? UINT64_MAX : (UINT64_C(1) << (last + 1)) - 1;
+    return up_to_last & (UINT64_MAX << first);
+}
+
+static uint64_t mask_of_block(const ff_object *self, uint64_t index) {
+    return mask_touching(0, block_length(self, index), self->header->sub_block_bytes);
+}
+
+/* Bytes that the sub-blocks of `bits` hold; the last sub-block of an object may be short. */
+static uint64_t bytes_of_bits(const ff_object *self, uint64_t index, uint64_t bits) {
+    uint64_t length = block_length(self, index), sub = self->header->sub_block_bytes;
+    uint64_t bytes = (uint64_t)__builtin_popcountll(bits) * sub;
+    uint64_t last = (length - 1) / sub;
+    if (length % sub != 0 && (bits >> last & 1) != 0)
+        bytes -= sub - length % sub;
+    return bytes;
+}
+
+static uint64_t identity_checksum(const ff_map_header *header) {
+    XXH3_state_t state;
+    XXH3_64bits_reset(&state);
+    XXH3_64bits_update(&state, &header->format, offsetof(ff_map_header, last_use_s) - offsetof(ff_map_header, format));
+    XXH3_64bits_update(&state, &header->identity_bytes, sizeof header->identity_bytes);
+    XXH3_64bits_update(&state, header->identity, header->identity_bytes);
+    return XXH3_64bits_digest(&state);
+}
+
+/* ---- opening ---------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    uint64_t object_bytes;
+    uint64_t block_count;
+    uint32_t block_bytes;
+    const void *identity;
+    uint32_t identity_bytes;
+    const uint8_t *boot_id;
+} map_facts;
+
+static size_t map_size(uint64_t block_count) { return FF_MAP_HEADER_BYTES + (size_t)block_count * sizeof(ff_block); }
+
+/* Makes the map beside its place and renames it there, so that a map is whole or not there. */
+static int create_map(const char *map_path, const map_facts *facts) {
+    ff_map_header *header = calloc(1, sizeof *header);
+    char *temporary = NULL;
+    int fd = -1, error = 0;
+    if (header == NULL || asprintf(&temporary, "%s.%d.new", map_path, (int)getpid()) < 0) {
+        free(header);
+        return -ENOMEM;
+    }
+    memcpy(header->magic, FF_MAP_MAGIC, sizeof header->magic);
+    header->format = FF_MAP_FORMAT;
+    header->header_bytes = FF_MAP_HEADER_BYTES;
+    header->object_bytes = facts->object_bytes;
+    header->block_bytes = facts->block_bytes;
+    header->sub_block_bytes = facts->block_bytes / FF_SUB_BLOCKS;
+    header->block_count = facts->block_count;
+    header->last_use_s = (uint64_t)time(NULL);
+    memcpy(header->boot_id, facts->boot_id, sizeof header->boot_id);
+    header->identity_bytes = facts->identity_bytes;
+    memcpy(header->identity, facts->identity, facts->identity_bytes);
+    header->identity_checksum = identity_checksum(header);
+
+    fd = open(temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        error = -errno;
+    if (error == 0)
+        error = -posix_fallocate(fd, 0, (off_t)map_size(facts->block_count));
+    if (error == 0)
+        error = ff_write_whole(fd, header, sizeof *header, 0);
+    if (fd >= 0)
+        close(fd);
+    if (error == 0 && rename(temporary, map_path) < 0)
+        error = -errno;
+    if (error != 0)
+        unlink(temporary);
+    free(temporary);
+    free(header);
+    return error;
+}
+
+/* Maps the map if it is one of this version. -ENOENT, -EUCLEAN, or an errno. */
+static int load_map(ff_object *self, const char *map_path, const map_facts *facts) {
+    int fd = open(map_path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return -errno;
+    struct stat facts_of_file;
+    size_t size = map_size(facts->block_count);
+    int error = fstat(fd, &facts_of_file) < 0 ? -errno : 0;
+    if (error == 0 && (uint64_t)facts_of_file.st_size != size)
+        error = -EUCLEAN;
+    void *base = MAP_FAILED;
+    if (error == 0) {
+        base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (base == MAP_FAILED)
+            error = -errno;
+    }
+    close(fd);
+    if (error != 0)
+        return error;
+    const ff_map_header *header = base;
+    if (memcmp(header->magic, FF_MAP_MAGIC, sizeof header->magic) != 0 || header->format != FF_MAP_FORMAT ||
+        header->header_bytes != FF_MAP_HEADER_BYTES || header->object_bytes != facts->object_bytes ||
+        header->block_bytes != facts->block_bytes || header->sub_block_bytes != facts->block_bytes / FF_SUB_BLOCKS ||
+        header->block_count != facts->block_count || header->identity_bytes != facts->identity_bytes ||
+        memcmp(header->identity, facts->identity, facts->identity_bytes) != 0 ||
+        header->identity_checksum != identity_checksum(header)) {
+        munmap(base, size);
+        return -EUCLEAN;
+    }
+    self->header = base;
+    self->blocks = (ff_block *)((char *)base + FF_MAP_HEADER_BYTES);
+    self->map_bytes = size;
+    return 0;
+}
+
+/* We are alone (exclusive lock): end what a crash left half done. */
+static void recover(ff_object *self, const uint8_t *boot_id) {
+    bool same_boot = memcmp(self->header->boot_id, boot_id, sizeof self->header->boot_id) == 0;
+    uint64_t lost = 0;
+    for (uint64_t i = 0; i < self->header->block_count; i++) {
+        ff_block *block = &self->blocks[i];
+        uint32_t state = atomic_load(&block->state);
+        bool believed = (state & FF_BLOCK_LEAVING) == 0 && (same_boot || (state & FF_BLOCK_COMPLETE) != 0);
+        if (!believed) {
+            uint64_t bits = atomic_exchange(&block->bits, 0);
+            if (bits != 0)
+                lost += bytes_of_bits(self, i, bits & mask_of_block(self, i));
+        }
+        if (atomic_load(&block->pins) != 0)
+            atomic_store(&block->pins, 0);
+        uint32_t wanted = believed ? state & FF_BLOCK_COMPLETE : 0;
+        if (state != wanted)
+            atomic_store(&block->state, wanted);
+    }
+    if (!same_boot)
+        memcpy(self->header->boot_id, boot_id, sizeof self->header->boot_id);
+    if (lost != 0)
+        ff_usage_subtract(self->usage, lost);
+}
+
+/* One try. -ESTALE: somebody unlinked the file between our open and our lock; try again. */
+static int open_once(ff_object *self, const char *data_path, const char *map_path, bool create,
+                     const map_facts *facts) {
+    struct stat data;
+    int error = 0;
+    self->data_fd = open(data_path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0), 0600);
+    if (self->data_fd < 0)
+        return -errno;
+    bool alone = flock(self->data_fd, LOCK_EX | LOCK_NB) == 0;
+    if (!alone && flock(self->data_fd, LOCK_SH) < 0)
+        return -errno;
+    if (fstat(self->data_fd, &data) < 0)
+        return -errno;
+    if (data.st_nlink == 0)
+        return -ESTALE;
+    error = load_map(self, map_path, facts);
+    if (error == -ENOENT && create) {
+        /* Two creators: the one that is alone makes the map, the other waits for it in the next try. */
+        if (!alone)
+            return -ESTALE;
+        error = create_map(map_path, facts);
+        if (error == 0)
+            error = load_map(self, map_path, facts);
+    }
+    if (error != 0)
+        return error;
+    if (alone) {
+        if ((uint64_t)data.st_size != facts->object_bytes) {
+            /* New, or cut short by somebody: what was past the cut is not there any more. */
+            uint64_t kept = (uint64_t)data.st_size;
+            for (uint64_t i = 0; i < facts->block_count; i++)
+                if (i * facts->block_bytes + block_length(self, i) > kept) {
+                    atomic_store(&self->blocks[i].bits, 0);
+                    atomic_store(&self->blocks[i].state, 0);
+                }
+            atomic_store(&self->header->sealed, 0);
+            if (ftruncate(self->data_fd, (off_t)facts->object_bytes) < 0)
+                return -errno;
+        }
+        recover(self, facts->boot_id);
+        /* Not atomic: the lock is given up and taken again, so look once more that nobody came between. */
+        if (flock(self->data_fd, LOCK_SH) < 0 || fstat(self->data_fd, &data) < 0)
+            return -errno;
+        if (data.st_nlink == 0)
+            return -ESTALE;
+    }
+    self->verified = calloc(facts->block_count, 1);
+    return self->verified == NULL ? -ENOMEM : 0;
+}
+
+static void release(ff_object *self) {
+    if (self->header != NULL)
+        munmap(self->header, self->map_bytes);
+    if (self->data_fd >= 0)
+        close(self->data_fd);
+    free((void *)self->verified);
+    self->header = NULL;
+    self->verified = NULL;
+    self->data_fd = -1;
+}
+
+int ff_object_open(const char *data_path, const char *map_path, bool create, uint64_t object_bytes,
+                   uint32_t block_bytes, const void *identity, uint32_t identity_bytes, const uint8_t *boot_id,
+                   ff_usage *usage, ff_object **out) {
+    if (object_bytes == 0 || object_bytes > INT64_MAX / 2 || block_bytes < (256u << 10) ||
+        block_bytes > (64u << 20) || (block_bytes & (block_bytes - 1)) != 0 || identity_bytes > FF_MAP_IDENTITY_BYTES)
+        return -EINVAL;
+    map_facts facts = {.object_bytes = object_bytes,
+                       .block_count = (object_bytes + block_bytes - 1) / block_bytes,
+                       .block_bytes = block_bytes,
+                       .identity = identity,
+                       .identity_bytes = identity_bytes,
+                       .boot_id = boot_id};
+    ff_object *self = calloc(1, sizeof *self);
+    if (self == NULL)
+        return -ENOMEM;
+    self->data_fd = -1;
+    self->usage = usage;
+    int error = -ESTALE;
+    for (int i = 0; i < RETRIES_OPEN && error == -ESTALE; i++) {
+        if (i > 0) {
+            struct timespec pause = {.tv_nsec = 1000000};
+            nanosleep(&pause, NULL);
+        }
+        error = open_once(self, data_path, map_path, create, &facts);
+        if (error != 0)
+            release(self);
+    }
+    if (error != 0) {
+        free(self);
+        return error;
+    }
+    *out = self;
+    return 0;
+}
+
+void ff_object_close(ff_object *self) {
+    release(self);
+    free(self);
+}
+
+/* ---- looking ---------------------------------------------------------------------------------------------------- */
+
+static uint64_t present_bits(const ff_block *block) {
+    /* acquire: pairs with the release of the writer's bits */
+    if ((atomic_load_explicit(&block->state, memory_order_acquire) & FF_BLOCK_LEAVING) != 0)
+        return 0;
+    return atomic_load_explicit(&block->bits, memory_order_acquire);
+}
+
+bool ff_object_next_missing(const ff_object *self, uint64_t offset, uint64_t end, uint64_t *from, uint64_t *to) {
+    uint64_t size = self->header->object_bytes, block_bytes = self->header->block_bytes;
+    uint32_t sub = self->header->sub_block_bytes;
+    bool found = false;
+    if (end > size)
+        end = size;
+    while (offset < end) {
+        uint64_t index = offset / block_bytes;
+        uint64_t start = index * block_bytes, stop = start + block_length(self, index);
+        uint64_t touched = mask_touching(offset - start, (end < stop ? end : stop) - start, sub);
+        uint64_t absent = touched & ~present_bits(&self->blocks[index]);
+        unsigned first = 0; /* where the run goes on, if it began in an earlier block */
+        if (!found && absent != 0) {
+            first = (unsigned)__builtin_ctzll(absent);
+            *from = start + (uint64_t)first * sub;
+            found = true;
+        }
+        if (found) {
+            uint64_t run = absent >> first;
+            unsigned ones = run == UINT64_MAX ? 64 : (unsigned)__builtin_ctzll(~run);
+            if (ones == 0)
+                break;
+            uint64_t run_end = start + (uint64_t)(first + ones) * sub;
+            *to = run_end < stop ? run_end : stop;
+            if (*to < stop)
+                break;
+        }
+        offset = stop;
+    }
+    return found;
+}
+
+uint64_t ff_object_present_bytes(const ff_object *self) {
+    uint64_t total = 0;
+    for (uint64_t i = 0; i < self->header->block_count; i++) {
+        uint64_t bits = present_bits(&self->blocks[i]) & mask_of_block(self, i);
+        if (bits != 0)
+            total += bytes_of_bits(self, i, bits);
+    }
+    return total;
+}
+
+bool ff_object_complete(const ff_object *self) {
+    for (uint64_t i = 0; i < self->header->block_count; i++)
+        if (atomic_load_explicit(&self->blocks[i].state, memory_order_acquire) != FF_BLOCK_COMPLETE)
+            return false;
+    return true;
+}
+
+void ff_object_touch(ff_object *self, uint64_t now_s) {
+    if (atomic_load_explicit(&self->header->last_use_s, memory_order_relaxed) != now_s)
+        atomic_store_explicit(&self->header->last_use_s, now_s, memory_order_relaxed);
+}
+
+/* ---- pins ------------------------------------------------------------------------------------------------------- */
+
+/* False: the block is leaving; it counts as absent. */
+static bool pin(ff_block *block) {
+    atomic_fetch_add(&block->pins, 1);
+    if ((atomic_load(&block->state) & FF_BLOCK_LEAVING) == 0)
+        return true;
+    atomic_fetch_sub(&block->pins, 1);
+    return false;
+}
+
+/* Another process that opened the version alone may have cleared a pin it took for a dead one's; do not wrap. */
+static void unpin(ff_block *block) {
+    uint32_t pins = atomic_load(&block->pins);
+    while (pins != 0 && !atomic_compare_exchange_weak(&block->pins, &pins, pins - 1)) {
+    }
+}
+
+static int64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t ff_object_drop_block(ff_object *self, uint64_t index, bool punch) {
+    ff_block *block = &self->blocks[index];
+    if ((atomic_fetch_or(&block->state, FF_BLOCK_LEAVING) & FF_BLOCK_LEAVING) != 0)
+        return -EBUSY; /* another is at it */
+    int64_t deadline = now_ns() + LEAVE_WAIT_NS;
+    while (atomic_load(&block->pins) != 0) {
+        if (now_ns() > deadline) {
+            atomic_fetch_and(&block->state, ~FF_BLOCK_LEAVING);
+            return -EBUSY;
+        }
+        sched_yield();
+    }
+    atomic_store(&self->header->sealed, 0);
+    atomic_store(&self->verified[index], 0);
+    atomic_store(&block->state, FF_BLOCK_LEAVING);
+    uint64_t bits = atomic_exchange(&block->bits, 0) & mask_of_block(self, index);
+    atomic_store(&block->checksum, 0);
+    int error = 0;
+    if (punch && fallocate(self->data_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                           (off_t)(index * self->header->block_bytes), (off_t)block_length(self, index)) < 0)
+        error = -errno;
+    uint64_t freed = bits == 0 ? 0 : bytes_of_bits(self, index, bits);
+    ff_usage_subtract(self->usage, freed);
+    atomic_store(&block->state, 0);
+    return error != 0 ? error : (int64_t)freed;
+}
+
+/* ---- comparing and reading --------------------------------------------------------------------------------------- */
+
+static int hash_block(const ff_object *self, uint64_t index, uint64_t *checksum) {
+    uint64_t offset = index * self->header->block_bytes, left = block_length(self, index);
+    char *buffer = malloc(SCAN_BYTES);
+    if (buffer == NULL)
+        return -ENOMEM;
+    XXH3_state_t state;
+    XXH3_64bits_reset(&state);
+    int error = 0;
+    while (left > 0 && error == 0) {
+        ssize_t n = pread(self->data_fd, buffer, left < SCAN_BYTES ? left : SCAN_BYTES, (off_t)offset);
+        if (n < 0 && errno != EINTR)
+            error = -errno;
+        else if (n == 0)
+            error = -EBADMSG; /* the file was cut short */
+        else if (n > 0) {
+            XXH3_64bits_update(&state, buffer, (size_t)n);
+            offset += (uint64_t)n;
+            left -= (uint64_t)n;
+        }
+    }
+    free(buffer);
+    *checksum = XXH3_64bits_digest(&state);
+    return error;
+}
+
+static void count_bad(ff_object *self) {
+    atomic_fetch_add(&self->bad_blocks, 1);
+    atomic_fetch_add(&self->usage->bad_blocks, 1);
+}
+
+/* As ff_object_verify_block, for a block that is pinned; a wrong block is not dropped yet. */
+static int compare_block(ff_object *self, uint64_t index) {
+    ff_block *block = &self->blocks[index];
+    if ((atomic_load_explicit(&block->state, memory_order_acquire) & FF_BLOCK_COMPLETE) == 0)
+        return 0;
+    uint64_t checksum;
+    int error = hash_block(self, index, &checksum);
+    if (error != 0)
+        return error;
+    if (checksum != atomic_load(&block->checksum))
+        return -EBADMSG;
+    atomic_store_explicit(&self->verified[index], 1, memory_order_release);
+    return 1;
+}
+
+int ff_object_verify_block(ff_object *self, uint64_t index) {
+    if (index >= self->header->block_count)
+        return -EINVAL;
+    if (!pin(&self->blocks[index]))
+        return 0;
+    int result = compare_block(self, index);
+    unpin(&self->blocks[index]);
+    if (result == -EBADMSG) {
+        count_bad(self);
+        ff_object_drop_block(self, index, false);
+    }
+    return result;
+}
+
+static int64_t read_in_block(ff_object *self, uint64_t index, uint64_t offset, char *out, size_t length,
+                             ff_verify verify, bool nowait) {
+    ff_block *block = &self->blocks[index];
+    uint64_t start = index * self->header->block_bytes;
+    uint64_t needed = mask_touching(offset - start, offset - start + length, self->header->sub_block_bytes);
+    if (!pin(block))
+        return -ENODATA;
+    int64_t result;
+    if ((atomic_load_explicit(&block->bits, memory_order_acquire) & needed) != needed) {
+        result = -ENODATA;
+    } else {
+        bool complete = (atomic_load_explicit(&block->state, memory_order_acquire) & FF_BLOCK_COMPLETE) != 0;
+        bool compare = complete && verify != FF_VERIFY_NEVER &&
+                       (verify == FF_VERIFY_ALWAYS ||
+                        atomic_load_explicit(&self->verified[index], memory_order_acquire) == 0);
+        int compared = !compare ? 1 : nowait ? -EAGAIN : compare_block(self, index);
+        result = compared < 0 ? compared : ff_read_whole(self->data_fd, out, length, offset, nowait);
+    }
+    unpin(block);
+    if (result == -EBADMSG) {
+        count_bad(self);
+        ff_object_drop_block(self, index, false);
+    }
+    return result;
+}
+
+int64_t ff_object_read(ff_object *self, uint64_t offset, void *out, size_t length, ff_verify verify,
+                       bool nowait) {
+    uint64_t size = self->header->object_bytes, block_bytes = self->header->block_bytes;
+    if (offset >= size)
+        return 0;
+    if (length > size - offset)
+        length = (size_t)(size - offset);
+    size_t done = 0;
+    while (done < length) {
+        uint64_t at = offset + done, index = at / block_bytes;
+        size_t left_in_block = (size_t)((index + 1) * block_bytes - at);
+        size_t part = length - done < left_in_block ? length - done : left_in_block;
+        int64_t n = read_in_block(self, index, at, (char *)out + done, part, verify, nowait);
+        if (n < 0)
+            return n;
+        done += (size_t)n;
+    }
+    return (int64_t)done;
+}
+
+/* ---- sealing ----------------------------------------------------------------------------------------------------- */
+
+static int64_t nanoseconds(struct timespec time) { return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec; }
+
+bool ff_object_alone(ff_object *self) { return flock(self->data_fd, LOCK_EX | LOCK_NB) == 0; }
+
+int ff_object_seal(ff_object *self, const uint8_t *boot_id) {
+    struct stat data;
+    if (!ff_object_complete(self))
+        return -EINVAL;
+    for (uint64_t i = 0; i < self->header->block_count; i++) {
+        int result = atomic_load(&self->verified[i]) != 0 ? 1 : ff_object_verify_block(self, i);
+        if (result < 0)
+            return result;
+    }
+    if (fdatasync(self->data_fd) < 0 || fstat(self->data_fd, &data) < 0)
+        return -errno;
+    ff_map_header *header = self->header;
+    header->seal_inode = data.st_ino;
+    header->seal_mtime_ns = nanoseconds(data.st_mtim);
+    header->seal_ctime_ns = nanoseconds(data.st_ctim);
+    memcpy(header->seal_boot_id, boot_id, sizeof header->seal_boot_id);
+    if ((uint64_t)data.st_size != header->object_bytes || !ff_object_complete(self))
+        return -EINVAL;
+    atomic_store_explicit(&header->sealed, 1, memory_order_release);
+    return msync(header, self->map_bytes, MS_SYNC) < 0 ? -errno : 0;
+}
+
+bool ff_object_seal_holds(ff_object *self, const uint8_t *boot_id, bool trust) {
+    const ff_map_header *header = self->header;
+    if (atomic_load_explicit(&self->header->sealed, memory_order_acquire) == 0)
+        return false;
+    struct stat data;
+    bool holds = fstat(self->data_fd, &data) == 0 && data.st_ino == header->seal_inode &&
+                 (uint64_t)data.st_size == header->object_bytes &&
+                 nanoseconds(data.st_mtim) == header->seal_mtime_ns &&
+                 nanoseconds(data.st_ctim) == header->seal_ctime_ns &&
+                 memcmp(header->seal_boot_id, boot_id, sizeof header->seal_boot_id) == 0;
+    if (holds && trust)
+        memset((void *)self->verified, 1, header->block_count);
+    if (!holds) {
+        /* Somebody wrote to the file behind our back, or the machine was started anew: believe checksums only. */
+        memset((void *)self->verified, 0, header->block_count);
+        atomic_store(&self->header->sealed, 0);
+    }
+    return holds;
+}
+
+/* ---- the sink ---------------------------------------------------------------------------------------------------- */
+
+/* Sets the bits of the sub-blocks of one block that the run, which now ends at `to`, covers whole. */
+static int publish(ff_object_sink *self, uint64_t index, uint64_t to) {
+    ff_object *object = self->object;
+    ff_block *block = &object->blocks[index];
+    uint64_t start = index * object->header->block_bytes, length = block_length(object, index);
+    uint64_t sub = object->header->sub_block_bytes;
+    uint64_t low = self->run_from > start ? self->run_from - start : 0, high = to - start;
+    uint64_t first = (low + sub - 1) / sub;
+    uint64_t last = high == length ? (length + sub - 1) / sub : high / sub; /* one past */
+    if (first >= last)
+        return 0;
+    uint64_t mask = mask_touching(first * sub, (last - 1) * sub + 1, (uint32_t)sub);
+    uint64_t before = atomic_fetch_or_explicit(&block->bits, mask, memory_order_acq_rel);
+    if ((mask & ~before) != 0)
+        ff_usage_add(object->usage, bytes_of_bits(object, index, mask & ~before));
+    uint64_t whole = mask_of_block(object, index);
+    if (((before | mask) & whole) != whole ||
+        (atomic_load_explicit(&block->state, memory_order_acquire) & FF_BLOCK_COMPLETE) != 0)
+        return 0;
+    uint64_t checksum;
+    if (self->hashed_from == start && self->hashed_to == start + length) {
+        checksum = XXH3_64bits_digest(self->hash);
+    } else {
+        /* The block was put together by several: the last one reads it all. */
+        int error = hash_block(object, index, &checksum);
+        if (error != 0)
+            return error;
+    }
+    atomic_store_explicit(&block->checksum, checksum, memory_order_relaxed);
+    atomic_fetch_or_explicit(&block->state, FF_BLOCK_COMPLETE, memory_order_release);
+    atomic_store_explicit(&object->verified[index], 1, memory_order_release);
+    return 0;
+}
+
+static int write_in_block(ff_object_sink *self, uint64_t index, uint64_t offset, const char *data, size_t length) {
+    ff_object *object = self->object;
+    ff_block *block = &object->blocks[index];
+    uint64_t start = index * object->header->block_bytes;
+    int64_t deadline = now_ns() + LEAVE_WAIT_NS;
+    while (!pin(block)) {
+        if (now_ns() > deadline)
+            return -EBUSY;
+        sched_yield();
+    }
+    if (offset == start) {
+        XXH3_64bits_reset(self->hash);
+        self->hashed_from = self->hashed_to = start;
+    }
+    if (self->hashed_to == offset && self->hashed_from == start) {
+        XXH3_64bits_update(self->hash, data, length);
+        self->hashed_to = offset + length;
+    }
+    int error = ff_write_whole(object->data_fd, data, length, offset);
+    if (error == 0) {
+        if (self->run_to != offset)
+            self->run_from = offset;
+        self->run_to = offset + length;
+        error = publish(self, index, offset + length);
+    }
+    unpin(block);
+    return error;
+}
+
+static int sink_write(ff_sink *sink, uint64_t offset, const void *data, size_t length) {
+    ff_object_sink *self = (ff_object_sink *)sink;
+    uint64_t size = self->object->header->object_bytes, block_bytes = self->object->header->block_bytes;
+    if (offset > size || length > size - offset)
+        return -EFBIG;
+    while (length > 0) {
+        uint64_t index = offset / block_bytes;
+        size_t left_in_block = (size_t)((index + 1) * block_bytes - offset);
+        size_t part = length < left_in_block ? length : left_in_block;
+        int error = write_in_block(self, index, offset, data, part);
+        if (error != 0)
+            return error;
+        data = (const char *)data + part;
+        offset += part;
+        length -= part;
+    }
+    return 0;
+}
+
+static int sink_end(ff_sink *sink, int status) {
+    (void)sink;
+    (void)status; /* what arrived is right, whatever happened after it */
+    return 0;
+}
+
+int ff_object_sink_init(ff_object_sink *self, ff_object *object) {
+    self->sink.write = sink_write;
+    self->sink.end = sink_end;
+    self->object = object;
+    self->run_from = self->run_to = UINT64_MAX;
+    self->hashed_from = self->hashed_to = UINT64_MAX;
+    self->hash = XXH3_createState();
+    return self->hash == NULL ? -ENOMEM : 0;
+}
+
+void ff_object_sink_free(ff_object_sink *self) {
+    if (self->hash != NULL)
+        XXH3_freeState(self->hash);
+    self->hash = NULL;
+}

@@ -1,0 +1,39 @@
+"""Making room for a version that is being read: first from what nobody uses, then from its own far blocks."""
+
+from __future__ import annotations
+
+from fluidfs.cache.eviction import EvictReport, evict
+from fluidfs.cache.level import Level
+from fluidfs.cache.version import CachedVersion
+
+# Blocks on either side of the reader that are not punched: what it has just read and what is fetched ahead of it.
+NEAR_BLOCKS = 16
+
+
+def make_room(level: Level, lower: Level | None) -> EvictReport:
+    """Evicts down to the low watermark. Waits for the disk; raises OSError."""
+    return evict(level, target_bytes=level.usage.low_bytes, lower=lower)
+
+
+def punch_behind(version: CachedVersion, *, size_bytes: int, around: int) -> int:
+    """Gives back at least `size_bytes` of an unsealed version's blocks that are far from `around`, if it has them.
+
+    Returns the bytes given back. The blocks behind the reader go first, from the file's start; then those ahead of
+    it, from the end. Waits for the disk.
+    """
+    file = version.file
+    if file is None or file.sealed:
+        return 0
+    here = min(around // file.block_bytes, file.block_count - 1)
+    near = min(NEAR_BLOCKS, max(1, file.block_count // 8))
+    behind = range(max(0, here - near))
+    ahead = range(file.block_count - 1, min(file.block_count - 1, here + near), -1)
+    freed = 0
+    for block in (*behind, *ahead):
+        if freed >= size_bytes:
+            break
+        try:
+            freed += file.drop_block(block, punch=True)
+        except OSError:
+            continue  # being read just now, or a disk that cannot punch
+    return freed

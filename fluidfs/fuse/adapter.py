@@ -1,0 +1,169 @@
+"""Passes pyfuse3's requests to the file system, and its errors back as errnos. Nothing is decided here."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import pyfuse3
+
+from fluidfs.errors import FluidfsError, facts_of
+from fluidfs.fs.attributes import IO_BYTES, Attributes
+from fluidfs.fs.filesystem import FileSystem, Handle
+from fluidfs.meta.entries import Entry
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def answering(
+    operation: Callable[Concatenate[Adapter, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[Adapter, P], Coroutine[Any, Any, R]]:
+    """Turns every Exception of an operation into an errno: ours by the table, any other into EIO with its traceback.
+
+    Cancellation passes: it is no Exception.
+    """
+
+    @wraps(operation)
+    async def answer(self: Adapter, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await operation(self, *args, **kwargs)
+        except pyfuse3.FUSEError:
+            raise
+        except FluidfsError as error:
+            facts = facts_of(type(error))
+            log.log(facts.log_level, "request failed", extra={"operation": operation.__name__, "reason": str(error)})
+            raise pyfuse3.FUSEError(facts.errno) from error
+        except Exception as error:
+            log.exception("request failed in a way nobody thought of", extra={"operation": operation.__name__})
+            raise pyfuse3.FUSEError(errno.EIO) from error
+
+    return answer
+
+
+class Adapter(pyfuse3.Operations):
+    """One file system as pyfuse3 wants it. `names_ttl_s` is how long the kernel may believe names and attributes."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+
+    def __init__(self, filesystem: FileSystem, *, names_ttl_s: float) -> None:
+        super().__init__()
+        self._fs = filesystem
+        self._ttl_s = names_ttl_s
+        self._handles: dict[int, Handle] = {}
+        self._listings: dict[int, tuple[int, Sequence[Entry]]] = {}
+        self._next_handle = 1
+
+    def _new_handle(self) -> pyfuse3.FileHandleT:
+        self._next_handle += 1
+        return pyfuse3.FileHandleT(self._next_handle)
+
+    def _entry(self, attributes: Attributes) -> pyfuse3.EntryAttributes:
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = pyfuse3.InodeT(attributes.nodeid)
+        entry.generation = 0
+        entry.entry_timeout = entry.attr_timeout = self._ttl_s
+        entry.st_mode = pyfuse3.ModeT(attributes.mode)
+        entry.st_nlink = attributes.nlink
+        entry.st_uid, entry.st_gid = attributes.uid, attributes.gid
+        entry.st_size, entry.st_blksize, entry.st_blocks = attributes.size_bytes, IO_BYTES, attributes.blocks
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.mtime_ns
+        return entry
+
+    @answering
+    async def lookup(
+        self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """LOOKUP."""
+        inode = await self._fs.lookup(parent_inode, os.fsdecode(name))
+        return self._entry(self._fs.attributes(inode))
+
+    @answering
+    async def getattr(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        """GETATTR."""
+        return self._entry(self._fs.attributes(self._fs.inode(inode)))
+
+    async def forget(self, inode_list: Sequence[tuple[pyfuse3.InodeT, int]]) -> None:
+        """FORGET."""
+        for inode, count in inode_list:
+            self._fs.forget(inode, count)
+
+    @answering
+    async def opendir(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileHandleT:
+        """OPENDIR: the listing is taken now, so that what is read of it hangs together."""
+        handle = self._new_handle()
+        self._listings[handle] = (inode, await self._fs.entries(inode))
+        return handle
+
+    @answering
+    async def readdir(self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        """READDIRPLUS."""
+        parent, entries = self._listings[fh]
+        for index in range(start_id, len(entries)):
+            entry = entries[index]
+            inode = self._fs.remember(parent, entry)
+            shown = self._entry(self._fs.attributes(inode))
+            if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(os.fsencode(entry.name)), shown, index + 1):
+                self._fs.forget(inode.nodeid, 1)
+                break
+
+    @answering
+    async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
+        """RELEASEDIR."""
+        self._listings.pop(fh, None)
+
+    @answering
+    async def open(self, inode: pyfuse3.InodeT, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        """OPEN. The kernel keeps the pages of a node id: they belong to one version for ever."""
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise pyfuse3.FUSEError(errno.EROFS)
+        handle = self._new_handle()
+        self._handles[handle] = await self._fs.open(inode)
+        return pyfuse3.FileInfo(fh=handle, keep_cache=True)
+
+    @answering
+    async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
+        """READ."""
+        return await self._fs.read(self._handles[fh], off, size)
+
+    @answering
+    async def release(self, fh: pyfuse3.FileHandleT) -> None:
+        """RELEASE."""
+        handle = self._handles.pop(fh, None)
+        if handle is not None:
+            self._fs.close(handle)
+
+    def close_all(self) -> None:
+        """Closes what the kernel did not: after an abort no RELEASE comes."""
+        for handle in self._handles.values():
+            self._fs.close(handle)
+        self._handles.clear()
+        self._listings.clear()
+
+    @answering
+    async def getxattr(self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, ctx: pyfuse3.RequestContext) -> bytes:
+        """GETXATTR."""
+        return os.fsencode(await self._fs.getxattr(inode, os.fsdecode(name)))
+
+    @answering
+    async def listxattr(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> Sequence[pyfuse3.XAttrNameT]:
+        """LISTXATTR."""
+        return [pyfuse3.XAttrNameT(os.fsencode(name)) for name in self._fs.listxattr(inode)]
+
+    @answering
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        """STATFS: a store has no size; a large one is shown, with nothing free, for nothing can be written."""
+        data = pyfuse3.StatvfsData()
+        data.f_bsize = data.f_frsize = 4096
+        data.f_blocks = 1 << 38
+        data.f_bfree = data.f_bavail = 0
+        data.f_files = data.f_ffree = data.f_favail = 0
+        data.f_namemax = 255
+        return data

@@ -1,0 +1,103 @@
+"""The one table of metrics, and the object that counts them.
+
+Names are `fluidfs_<what>_<unit>[_total]`. `docs/reference/metrics.md` is made from the table. A "stable" metric keeps its
+name and meaning within a major version; an "alpha" one may change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+Kind = Literal["counter", "gauge", "histogram"]
+Stability = Literal["stable", "alpha"]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """One metric: `name` without the prefix and without `_total`."""
+
+    name: str
+    kind: Kind
+    unit: str
+    labels: tuple[str, ...]
+    stability: Stability
+    meaning: str
+
+
+METRICS: tuple[MetricRow, ...] = (
+    MetricRow("read_requests", "counter", "requests", (), "stable", "READ requests answered, errors included"),
+    MetricRow("read_bytes", "counter", "bytes", (), "stable", "Bytes given to readers"),
+    MetricRow("read_hit_bytes", "counter", "bytes", (), "stable", "Bytes given to readers that were cached when asked for"),
+    MetricRow("read_through_bytes", "counter", "bytes", (), "stable", "Bytes read from the store and kept nowhere"),
+    MetricRow("read_errors", "counter", "requests", ("errno",), "stable", "READ requests answered with an error"),
+    MetricRow("fetch_requests", "counter", "requests", ("status",), "stable", "Ranged GETs that ended, by how they ended"),
+    MetricRow("fetch_bytes", "counter", "bytes", (), "stable", "Bytes received from the store"),
+    MetricRow("fetch_retries", "counter", "requests", (), "stable", "GETs that were tried again"),
+    MetricRow("fetch_seconds", "histogram", "seconds", (), "alpha", "How long a ranged GET took, its retries not included"),
+    MetricRow("fetch_in_flight_bytes", "gauge", "bytes", (), "stable", "Bytes of the --memory budget that are taken"),
+    MetricRow("cache_used_bytes", "gauge", "bytes", ("level",), "stable", "What a cache level holds"),
+    MetricRow("cache_quota_bytes", "gauge", "bytes", ("level",), "stable", "What a cache level may hold"),
+    MetricRow("cache_evicted_bytes", "gauge", "bytes", ("level",), "stable", "What was ever evicted from a level, by all its users"),
+    MetricRow("cache_bad_blocks", "gauge", "blocks", ("level",), "stable", "Checksum mismatches ever found in a level, by all its users"),
+    MetricRow("cache_level_up", "gauge", "bool", ("level",), "stable", "1 while a level is in use, 0 while it is left alone after a fault"),
+    MetricRow("names_known", "gauge", "names", (), "alpha", "Node ids that the kernel knows"),
+    MetricRow("keys_hidden", "gauge", "keys", (), "alpha", "Keys seen that no file system can show"),
+)  # fmt: skip
+
+_ROWS = {row.name: row for row in METRICS}
+
+
+class Metrics:
+    """Counts what the table names. Thread-safe, as prometheus_client's metrics are."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.read_requests = self._counter("read_requests")
+        self.read_bytes = self._counter("read_bytes")
+        self.read_hit_bytes = self._counter("read_hit_bytes")
+        self.read_through_bytes = self._counter("read_through_bytes")
+        self.read_errors = self._counter("read_errors")
+        self.fetch_requests = self._counter("fetch_requests")
+        self.fetch_bytes = self._counter("fetch_bytes")
+        self.retries = self._counter("fetch_retries")
+        row = _ROWS["fetch_seconds"]
+        self.fetch_seconds = Histogram(f"fluidfs_{row.name}", row.meaning, registry=self.registry)
+        self._gauges = {
+            row.name: Gauge(f"fluidfs_{row.name}", row.meaning, row.labels, registry=self.registry)
+            for row in METRICS
+            if row.kind == "gauge"
+        }
+        # What is read when somebody asks, instead of being counted all the time.
+        self.before_export: list[Callable[[], None]] = []
+
+    def _counter(self, name: str) -> Counter:
+        row = _ROWS[name]
+        return Counter(f"fluidfs_{name}", row.meaning, row.labels, registry=self.registry)
+
+    def gauge(self, name: str, value: float, **labels: str) -> None:
+        """Sets a gauge of the table."""
+        metric = self._gauges[name]
+        (metric.labels(**labels) if labels else metric).set(value)
+
+    def observe_get(self, status: str, size_bytes: int, seconds: float) -> None:
+        """Counts a GET that ended."""
+        self.fetch_requests.labels(status=status.lower()).inc()
+        self.fetch_bytes.inc(size_bytes)
+        self.fetch_seconds.observe(seconds)
+
+    def text(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        for refresh in self.before_export:
+            refresh()
+        return generate_latest(self.registry)
+
+
+def value_of(counter: Counter) -> float:
+    """What a counter stands at, its labels summed up."""
+    return sum(
+        sample.value for metric in counter.collect() for sample in metric.samples if sample.name.endswith("_total")
+    )
