@@ -18,7 +18,7 @@ from fluidfs.cache.quota import Candidate, choose_victims
 
 @dataclass(frozen=True, slots=True)
 class EvictReport:
-    """What an eviction did: versions (a slab counts as one) and bytes that went, and how many were in use and stayed."""
+    """What an eviction did: versions and bytes that went (a slab counts as one), and how many stayed, being in use."""
 
     versions: int
     bytes_freed: int

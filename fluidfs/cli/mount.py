@@ -64,7 +64,9 @@ def mount(options: MountOptions, terminal: Terminal) -> None:
     options = _replaced(options, mountpoint=canonical(options.mountpoint, mount_table()))
     check(options)
     with make_place(place_of(os.environ, os.geteuid()), uid=os.geteuid()) as place:
-        log_file = options.log_file or (None if options.foreground else f"{place.path}/{mount_id(options.mountpoint)}.log")
+        log_file = options.log_file or (
+            None if options.foreground else f"{place.path}/{mount_id(options.mountpoint)}.log"
+        )
     options = _replaced(options, log_file=log_file)
     told = f"{shown(options.source)} is mounted at {shown(options.mountpoint)}"
     if options.foreground:
@@ -93,7 +95,9 @@ def check(options: MountOptions) -> None:
     parse_source(options.source)
     _refuse_what_is_mounted(options.mountpoint)
     if options.allow_other and os.geteuid() != 0 and not _others_are_allowed():
-        raise EnvironmentLacking("--allow-other needs a line `user_allow_other` in /etc/fuse.conf, which root can write")
+        raise EnvironmentLacking(
+            "--allow-other needs a line `user_allow_other` in /etc/fuse.conf, which root can write"
+        )
 
 
 def _refuse_what_is_mounted(mountpoint: str) -> None:

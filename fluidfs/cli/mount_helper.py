@@ -2,7 +2,8 @@
 
     mount.fluidfs SOURCE MOUNTPOINT [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTIONS]
 
-mount(8) looks for it in /sbin: `ln -s "$(command -v mount.fluidfs)" /sbin/` after installing into a virtual environment.
+mount(8) looks for it in /sbin: `ln -s "$(command -v mount.fluidfs)" /sbin/` after installing into a virtual
+environment.
 """
 
 from __future__ import annotations
@@ -45,9 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _mount(arguments: list[str], terminal: Terminal) -> None:
     args = _parser().parse_args(arguments)
-    options = mount_options(
-        args, source=args.source, mountpoint=args.mountpoint, typed=args.typed, sloppy=args.sloppy
-    )
+    options = mount_options(args, source=args.source, mountpoint=args.mountpoint, typed=args.typed, sloppy=args.sloppy)
     if args.fake:
         check(options)
     else:
@@ -73,7 +72,9 @@ def _parser() -> Parser:
     )
     parser.add_argument("source", metavar="SOURCE", help="s3://BUCKET[/PREFIX] or file:///DIRECTORY")
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="an existing directory")
-    parser.add_argument("-o", dest="typed", metavar="OPTIONS", action="append", default=[], help="options, comma separated")
+    parser.add_argument(
+        "-o", dest="typed", metavar="OPTIONS", action="append", default=[], help="options, comma separated"
+    )
     parser.add_argument("-s", dest="sloppy", action="store_true", help="ignore unknown options")
     parser.add_argument("-f", dest="fake", action="store_true", help="check everything, mount nothing")
     parser.add_argument("-v", action="store_true", help="accepted for mount(8)")

@@ -81,7 +81,9 @@ class Commands:
         exits: Sequence[tuple[int, str]] = EXITS,
         run: Run | None = None,
     ) -> Parser:
-        """A new command's parser, which knows `--debug` only; `finish` gives it `--help`. `brief` is for the list of commands."""
+        """A new command's parser, which knows `--debug` only; `finish` gives it `--help`. `brief` is for the list of
+        commands.
+        """
         parser: Parser = self._subparsers.add_parser(
             name,
             help=brief,
@@ -101,7 +103,9 @@ def finish(parser: Parser, *, json: bool = False) -> None:
     group = parser.add_argument_group("General")
     if json:
         group.add_argument("--json", action="store_true", help="print facts as JSON")
-    group.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="on an unexpected error print a traceback")
+    group.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="on an unexpected error print a traceback"
+    )
     group.add_argument("-h", "--help", action="help", help="show this help")
 
 
@@ -114,7 +118,9 @@ def add_table_flags(parser: Parser, *groups: str, config: bool = True) -> None:
                 _add_flag(group, option)
     if config:
         group = parser.add_argument_group("Where options may come from too")
-        group.add_argument("--config", metavar="FILE", help="YAML with option names as keys [environment: FLUIDFS_CONFIG]")
+        group.add_argument(
+            "--config", metavar="FILE", help="YAML with option names as keys [environment: FLUIDFS_CONFIG]"
+        )
 
 
 def table_flags(args: argparse.Namespace) -> dict[str, str | list[str]]:

@@ -12,6 +12,7 @@ from fluidfs.config import LevelSpec, MountOptions
 from fluidfs.config.mount_o import split_mount_options
 from fluidfs.config.resolve import Caller, Given, absolute, resolve, resolve_levels
 from fluidfs.errors import EnvironmentLacking, UsageError
+from fluidfs.units import parse_duration, parse_size
 
 _CONFIG_VARIABLE = "FLUIDFS_CONFIG"
 
@@ -56,6 +57,29 @@ def mount_options(
 def cache_levels(args: argparse.Namespace) -> tuple[LevelSpec, ...]:
     """The levels that `--cache` names, or those that a mount would use."""
     return resolve_levels(table_flags(args).get("cache") or [], environment=os.environ, caller=caller())
+
+
+def duration_flag(flag: str, text: str) -> float:
+    """The seconds that the value of `flag` says. Raises UsageError that names the flag."""
+    try:
+        return parse_duration(text)
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error}") from error
+
+
+def size_flag(flag: str, text: str) -> int:
+    """The bytes that the value of `flag` says. Raises UsageError that names the flag."""
+    try:
+        return parse_size(text)
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error}") from error
+
+
+def count_flag(flag: str, text: str, *, most: int) -> int:
+    """The number from 1 to `most` that the value of `flag` says. Raises UsageError that names the flag."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
+        raise UsageError(f"{flag}: {text!r} is not a number from 1 to {most}")
+    return int(text)
 
 
 def read_config(path: str) -> Mapping[str, object]:

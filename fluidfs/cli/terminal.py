@@ -9,7 +9,9 @@ from typing import TextIO
 
 
 class Terminal:
-    """The two streams of a command. A file name can hold anything; it reaches a terminal with its control characters escaped."""
+    """The two streams of a command. A file name can hold anything; it reaches a terminal with its control characters
+    escaped.
+    """
 
     def __init__(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
         self._out = sys.stdout if out is None else out

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from fluidfs.cli.parsing import Commands, finish
+from fluidfs.cli.settings import caller, duration_flag
 from fluidfs.cli.terminal import Terminal, shown
+from fluidfs.config.resolve import absolute
 from fluidfs.errors import ExitStatus, MountpointBusy
-from fluidfs.units import parse_duration
 
 _HOLDERS_SHOWN = 5
 
@@ -25,7 +27,9 @@ def add(commands: Commands) -> None:
         ),
         run=run,
     )
-    parser.add_argument_group("Arguments").add_argument("mountpoints", metavar="MOUNTPOINT", nargs="+", help="where it is mounted")
+    parser.add_argument_group("Arguments").add_argument(
+        "mountpoints", metavar="MOUNTPOINT", nargs="+", help="where it is mounted"
+    )
     group = parser.add_argument_group("Options")
     group.add_argument("--lazy", "-z", action="store_true", help="do not wait for open files")
     group.add_argument("--timeout", metavar="TIME", default="30s", help="how long to wait [30s]")
@@ -34,24 +38,25 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Unmounts; the first that fails ends the command."""
-    from fluidfs.cli.reach import end_mount
+    from fluidfs.control.ending import end_mount
 
-    timeout_s = parse_duration(args.timeout)
+    timeout_s = duration_flag("--timeout", args.timeout)
     for mountpoint in args.mountpoints:
+        path = absolute(mountpoint, caller())
         try:
-            end_mount(mountpoint, lazy=args.lazy, timeout_s=timeout_s)
+            end_mount(path, environment=os.environ, uid=os.geteuid(), lazy=args.lazy, timeout_s=timeout_s)
         except MountpointBusy as error:
-            raise MountpointBusy(f"{error.message}{_by_whom(mountpoint)}; close them, or use --lazy") from error
+            raise MountpointBusy(f"{error.message}{_by_whom(path)}; close them, or use --lazy") from error
     return ExitStatus.DONE
 
 
 def _by_whom(mountpoint: str) -> str:
-    from fluidfs.cli.reach import canonical_path
+    from fluidfs.control.mounts import canonical, mount_table
     from fluidfs.control.processes import holders
 
-    found = holders(canonical_path(mountpoint))
+    found = holders(canonical(mountpoint, mount_table()))
     if not found:
-        return " by a process that you may not see"
+        return ", by a process that you may not see or a mount inside it"
     named = [f"{holder.command} (pid {holder.pid}, {shown(holder.what)})" for holder in found[:_HOLDERS_SHOWN]]
     more = f" and {len(found) - _HOLDERS_SHOWN} more" if len(found) > _HOLDERS_SHOWN else ""
-    return f" by {', '.join(named)}{more}"
+    return f", by {', '.join(named)}{more}"

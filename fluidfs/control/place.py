@@ -62,7 +62,7 @@ def make_place(path: str, *, uid: int) -> Place:
         pass  # whose it is, is asked below
     except OSError as error:
         raise _unusable(path, error.strerror or "cannot be made") from error
-    place = _open(path)
+    place = open_place(path)
     facts = os.fstat(place.fd)
     try:
         if facts.st_uid != uid:
@@ -89,7 +89,7 @@ def readable_places(environment: Mapping[str, str], *, uid: int) -> Iterator[Pla
         paths += sorted(str(path) for path in Path("/tmp").glob("fluidfs-[0-9]*"))
     for path in paths:
         try:
-            place = _open(path)
+            place = open_place(path)
         except EnvironmentLacking:
             continue
         with place:
@@ -98,7 +98,8 @@ def readable_places(environment: Mapping[str, str], *, uid: int) -> Iterator[Pla
                 yield place
 
 
-def _open(path: str) -> Place:
+def open_place(path: str) -> Place:
+    """Opens a directory that exists, whosever it is; a link is refused. Raises EnvironmentLacking."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:

@@ -266,5 +266,5 @@ def test_an_endpoint_goes_with_its_own_engine(server: HttpServer) -> None:
 
 @pytest.mark.parametrize(("workers", "chunk_bytes"), [(0, 65_536), (65, 65_536), (1, 0), (1, 1000)])
 def test_an_engine_of_impossible_size_is_refused(workers: int, chunk_bytes: int) -> None:
-    with pytest.raises(ValueError, match="workers|chunk_bytes"):
+    with pytest.raises(ValueError, match=r"workers|chunk_bytes"):
         Engine(workers=workers, chunk_bytes=chunk_bytes)

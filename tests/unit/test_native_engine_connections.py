@@ -1,4 +1,4 @@
-"""How the engine reaches a server: signed, through TLS and proxies, in bounded time, and how it says that it did not."""
+"""How the engine reaches a server: signed, through TLS and proxies, in bounded time, or says why it did not."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def botocore_authorization(request: Request, *, secret_key: str, region: str) ->
     token = headers.pop("x-amz-security-token", None)
     at = datetime.datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%SZ")
     signed = AWSRequest("GET", f"http://{request.headers['host']}{request.target}", headers=headers)
-    with mock.patch.object(botocore.auth, "get_current_datetime", lambda: at):
+    with mock.patch.object(botocore.auth, "get_current_datetime", return_value=at):
         S3SigV4Auth(Credentials(access_key, secret_key, token), "s3", region).add_auth(signed)
     authorization = signed.headers["Authorization"]
     assert isinstance(authorization, str)
@@ -305,7 +305,7 @@ def test_a_server_that_accepts_no_connection_fails_in_time(fetching: Fetching) -
     ],
 )
 def test_a_header_that_would_spoil_a_request_is_refused(fetching: Fetching, headers: list[tuple[str, str]]) -> None:
-    with pytest.raises(ValueError, match="header|characters"):
+    with pytest.raises(ValueError, match=r"header|characters"):
         fetching.endpoint(80, headers=headers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from collections.abc import Iterator
@@ -95,9 +96,9 @@ def test_without_openat2_no_link_and_no_way_up_is_followed(root: Path, target: b
     (root / "link").symlink_to("sub/file")
     directory = os.open(root, os.O_PATH | os.O_DIRECTORY)
     try:
-        with pytest.raises(OSError, match=".") as refused:
+        with pytest.raises(OSError, match=r"link") as refused:
             open_beneath(directory, target, resolved_by_kernel=False)
-        assert not isinstance(refused.value, FileNotFoundError)
+        assert refused.value.errno in (errno.EXDEV, errno.ELOOP)
         opened = open_beneath(directory, b"sub/file", resolved_by_kernel=False)
         assert os.read(opened, 10) == DATA[:10]
         os.close(opened)

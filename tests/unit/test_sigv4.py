@@ -40,7 +40,7 @@ def botocore_authorization(
 ) -> tuple[str, dict[str, str]]:
     """What botocore signs the GET with, and all headers that it then sends."""
     request = AWSRequest(method="GET", url=url, headers=dict(headers))
-    with mock.patch.object(botocore.auth, "get_current_datetime", lambda: at):
+    with mock.patch.object(botocore.auth, "get_current_datetime", return_value=at):
         S3SigV4Auth(Credentials(access_key, secret_key, token), "s3", region).add_auth(request)
     return request.headers["Authorization"], dict(request.headers.items())
 
