@@ -1,7 +1,7 @@
 """The one table of metrics, and the object that counts them.
 
-Names are `fluidfs_<what>_<unit>[_total]`. `docs/reference/metrics.md` is made from the table. A "stable" metric keeps its
-name and meaning within a major version; an "alpha" one may change.
+Names are `fluidfs_<what>_<unit>[_total]`. `docs/reference/metrics.md` is made from the table. A "stable" metric keeps
+its name and meaning within a major version; an "alpha" one may change.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ class MetricRow:
 METRICS: tuple[MetricRow, ...] = (
     MetricRow("read_requests", "counter", "requests", (), "stable", "READ requests answered, errors included"),
     MetricRow("read_bytes", "counter", "bytes", (), "stable", "Bytes given to readers"),
-    MetricRow("read_hit_bytes", "counter", "bytes", (), "stable", "Bytes given to readers that were cached when asked for"),
+    MetricRow("read_hit_bytes", "counter", "bytes", (), "stable", "Bytes given to readers that were cached already"),
     MetricRow("read_through_bytes", "counter", "bytes", (), "stable", "Bytes read from the store and kept nowhere"),
     MetricRow("read_errors", "counter", "requests", ("errno",), "stable", "READ requests answered with an error"),
-    MetricRow("fetch_requests", "counter", "requests", ("status",), "stable", "Ranged GETs that ended, by how they ended"),
+    MetricRow("fetch_requests", "counter", "requests", ("status",), "stable", "Ranged GETs, by how they ended"),
     MetricRow("fetch_bytes", "counter", "bytes", (), "stable", "Bytes received from the store"),
     MetricRow("fetch_retries", "counter", "requests", (), "stable", "GETs that were tried again"),
-    MetricRow("fetch_seconds", "histogram", "seconds", (), "alpha", "How long a ranged GET took, its retries not included"),
+    MetricRow("fetch_seconds", "histogram", "seconds", (), "alpha", "How long a ranged GET took, without its retries"),
     MetricRow("fetch_in_flight_bytes", "gauge", "bytes", (), "stable", "Bytes of the --memory budget that are taken"),
     MetricRow("cache_used_bytes", "gauge", "bytes", ("level",), "stable", "What a cache level holds"),
     MetricRow("cache_quota_bytes", "gauge", "bytes", ("level",), "stable", "What a cache level may hold"),
-    MetricRow("cache_evicted_bytes", "gauge", "bytes", ("level",), "stable", "What was ever evicted from a level, by all its users"),
-    MetricRow("cache_bad_blocks", "gauge", "blocks", ("level",), "stable", "Checksum mismatches ever found in a level, by all its users"),
-    MetricRow("cache_level_up", "gauge", "bool", ("level",), "stable", "1 while a level is in use, 0 while it is left alone after a fault"),
+    MetricRow("cache_evicted_bytes", "gauge", "bytes", ("level",), "stable", "Ever evicted from a level, by whomever"),
+    MetricRow("cache_bad_blocks", "gauge", "blocks", ("level",), "stable", "Checksum mismatches ever found in a level"),
+    MetricRow("cache_level_up", "gauge", "bool", ("level",), "stable", "1 in use, 0 left alone after a fault"),
     MetricRow("names_known", "gauge", "names", (), "alpha", "Node ids that the kernel knows"),
     MetricRow("keys_hidden", "gauge", "keys", (), "alpha", "Keys seen that no file system can show"),
 )  # fmt: skip

@@ -26,6 +26,11 @@ cdef extern from "slab.h":
     static int slot_complete(ff_slab *s, uint64_t i) {
         return i < s->header->slot_count && atomic_load(&s->slots[i].state) == FF_SLOT_COMPLETE;
     }
+    static void slot_drop(ff_slab *s, uint64_t i) {
+        uint32_t complete = FF_SLOT_COMPLETE;
+        if (i < s->header->slot_count)
+            atomic_compare_exchange_strong(&s->slots[i].state, &complete, FF_SLOT_DROPPED);
+    }
     static ff_slot slot_copy(ff_slab *s, uint64_t i) { return s->slots[i]; }
     """
     ctypedef struct ff_slab:
@@ -61,6 +66,7 @@ cdef extern from "slab.h":
     void slab_touch(ff_slab *s, uint64_t now) nogil
     int slab_fd(ff_slab *s) nogil
     bint slot_complete(ff_slab *s, uint64_t i) nogil
+    void slot_drop(ff_slab *s, uint64_t i) nogil
     ff_slot slot_copy(ff_slab *s, uint64_t i) nogil
 
 
@@ -159,6 +165,10 @@ cdef class Slab:
         if result < 0:
             raise OSError(-result, os.strerror(-result))
         return True if result == 1 else None
+
+    def drop(self, uint64_t slot):
+        """Makes the object in `slot` absent, if there is one. Its space stays taken."""
+        slot_drop(self._open(), slot)
 
     def entries(self):
         """The complete objects, as (slot, identity, length); identities that cannot be read are left out."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fluidfs._native.slabs import Slab
 from fluidfs.cache.files import data_path, index_path, map_path, read_map_header, slab_path
+from fluidfs.cache.identity import VersionIdentity, decode_identity
 from fluidfs.cache.level import Level
 from fluidfs.cache.quota import Candidate, choose_victims
 
@@ -103,6 +104,43 @@ def evict(
                 bytes_freed += freed
             excess = level.usage.used_bytes - target_bytes
         return EvictReport(versions, bytes_freed, kept)
+
+
+def evict_matching(level: Level, wanted: Callable[[VersionIdentity], bool]) -> EvictReport:
+    """Evicts every version that `wanted` admits and nobody has open; small objects are dropped where they lie.
+
+    The room of a dropped small object comes back when its slab is evicted. Waits for another evictor; raises OSError.
+    """
+    versions = bytes_freed = kept = 0
+    with evictor_lock(level, wait=True):
+        for stem in level.files.object_stems():
+            try:
+                identity = read_map_header(stem).identity
+            except (OSError, ValueError):
+                continue
+            if wanted(identity):
+                freed = _evict_object(level, stem, None)
+                kept += freed is None
+                versions += freed is not None
+                bytes_freed += freed or 0
+        for stem in level.files.slab_stems():
+            try:
+                slab = open_slab(level, stem)
+            except OSError:
+                continue
+            for slot, encoded, _ in slab.entries():
+                if _admits(wanted, encoded):
+                    slab.drop(slot)
+                    versions += 1
+            slab.close()
+    return EvictReport(versions, bytes_freed, kept)
+
+
+def _admits(wanted: Callable[[VersionIdentity], bool], encoded: bytes) -> bool:
+    try:
+        return wanted(decode_identity(encoded))
+    except ValueError:
+        return False
 
 
 def _evict_one(level: Level, victim: Candidate, lower: Level | None) -> int | None:

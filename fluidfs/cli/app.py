@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has seen enough; what is buffered must not raise again at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return ExitStatus.FAILED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last frame: whatever it is, the person gets a line
         if "--debug" in arguments:
             traceback.print_exc()
         _say(terminal, f"{type(error).__name__}: {error} (this is a bug or a surprise: --debug prints a traceback)")

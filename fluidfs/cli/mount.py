@@ -23,9 +23,9 @@ def add(commands: Commands) -> None:
         brief="mount a bucket or a directory",
         summary=(
             "Mounts SOURCE at MOUNTPOINT and returns when it can be used, leaving a daemon in the background.\n"
-            "Every option may also be given as -o NAME=VALUE, as an environment variable FLUIDFS_NAME and as a key of the\n"
-            "file of --config; a flag beats the environment, which beats the file. Sizes: 64M, 1.5Gi. Times: 90s, 1h30m.\n"
-            "A switch is taken back by --no-NAME."
+            "Every option may also be given as -o NAME=VALUE, as an environment variable FLUIDFS_NAME and as\n"
+            "a key of the file of --config; a flag beats the environment, which beats the file.\n"
+            "Sizes: 64M, 1.5Gi. Times: 90s, 1h30m. A switch is taken back by --no-NAME."
         ),
         examples=(
             ("fluidfs mount s3://bucket/prefix /mnt/data", "AWS, credentials from where boto3 looks"),

@@ -37,8 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except SystemExit:
         return MOUNTED
-    except Exception as error:
-        # Nothing of ours, so nothing that the caller could change.
+    except Exception as error:  # noqa: BLE001 - the last frame: whatever it is, mount(8) gets a status
         terminal.say(f"mount.fluidfs: {type(error).__name__}: {error}")
         return SYSTEM_ERROR
     return MOUNTED

@@ -109,12 +109,12 @@ def finish(parser: Parser, *, json: bool = False) -> None:
     group.add_argument("-h", "--help", action="help", help="show this help")
 
 
-def add_table_flags(parser: Parser, *groups: str, config: bool = True) -> None:
-    """The flags of the option table's `groups`, with `--config`. They arrive as text, unread."""
+def add_table_flags(parser: Parser, *groups: str, only: Sequence[str] = (), config: bool = True) -> None:
+    """The flags of the option table's `groups` (`only` some), with `--config`. They arrive as text, unread."""
     for title in groups:
         group = parser.add_argument_group(title)
         for option in OPTIONS:
-            if option.group == title:
+            if option.group == title and (not only or option.name in only):
                 _add_flag(group, option)
     if config:
         group = parser.add_argument_group("Where options may come from too")

@@ -24,8 +24,9 @@ def add(commands: Commands) -> None:
         usage="[OPTIONS] [MOUNTPOINT]",
         brief="what is mounted, and how the cache does",
         summary=(
-            "Shows the mounts of fluidfs on this machine, or one: source, data plane, cache levels and their fill, hit ratio,\n"
-            "throughput, errors of the store, keys that cannot be shown. Root sees the mounts of all users."
+            "Shows the mounts of fluidfs on this machine, or one: source, data plane, cache levels and their\n"
+            "fill, hit ratio, throughput, errors of the store, keys that cannot be shown. Root sees the mounts\n"
+            "of all users."
         ),
         examples=(
             ("fluidfs status", "all mounts"),
@@ -92,7 +93,7 @@ def facts_of_mount(mount: KnownMount) -> dict[str, Any]:
         }
     if mount.state == "dead":
         facts["advice"] = (
-            "its daemon is gone and every access fails: mount it again in its place, or `fluidfs umount` clears it away"
+            "its daemon is gone and every access fails: mount it again, or clear it away with `fluidfs umount`"
         )
     elif mount.state == "unreachable":
         owner = "another user" if mount.user_id != os.geteuid() else "a daemon that left no record"

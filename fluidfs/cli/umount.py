@@ -20,7 +20,10 @@ def add(commands: Commands) -> None:
         "umount",
         usage="[OPTIONS] MOUNTPOINT…",
         brief="end a mount",
-        summary="Unmounts each MOUNTPOINT, and returns when mount and daemon are gone. What a killed daemon left is cleared away.",
+        summary=(
+            "Unmounts each MOUNTPOINT, and returns when mount and daemon are gone. The mount that a killed daemon\n"
+            "left behind is cleared away."
+        ),
         examples=(
             ("fluidfs umount /mnt/data", "wait until it is gone; if it is in use, say by whom"),
             ("fluidfs umount --lazy /mnt/data", "take the name away now; open files go on until they are closed"),

@@ -26,9 +26,10 @@ def add(commands: Commands) -> None:
         usage="[OPTIONS] PATH…",
         brief="fill the cache",
         summary=(
-            "Brings what each PATH names into the cache. What is there already is not fetched again, so a warm-up that was\n"
-            "interrupted goes on where it was. A PATH is a file, a directory or a pattern (*, ?, [a-z]; quoted, so that the\n"
-            "shell leaves it alone) in a mount, or a URI, which needs no mount and takes the options below."
+            "Brings what each PATH names into the cache. What is there already is not fetched again, so a\n"
+            "warm-up that was interrupted goes on where it was. A PATH is a file, a directory or a pattern\n"
+            "(*, ?, [a-z]; quoted, so that the shell leaves it alone) in a mount, or a URI, which needs no mount\n"
+            "and takes the options of one. A URI that ends in / is all that is below it."
         ),
         examples=(
             ("fluidfs warm /mnt/data/train", "a directory of a mount"),

@@ -47,18 +47,13 @@ def _end_live(mount: KnownMount, record: MountRecord, *, lazy: bool, timeout_s: 
                 detach(record.mountpoint, lazy=True)
                 return
             raise ControlError(
-                f"{error.message}; `fluidfs umount --lazy {record.mountpoint}` detaches it without the daemon (pid {record.pid})"
+                f"{error.message}; `fluidfs umount --lazy {record.mountpoint}` does without the daemon (pid {record.pid})"
             ) from error
     while _is_mounted(record) or (not lazy and is_alive(record.pid, record.pid_start_ticks)):
         if time.monotonic() > deadline_s:
-            what = (
-                "is still mounted"
-                if _is_mounted(record)
-                else f"is unmounted, but its daemon (pid {record.pid}) still runs"
-            )
-            raise MountError(
-                f"{record.mountpoint} {what} after {timeout_s:.0f} s; its log is {record.log_file or 'its stderr'}"
-            )
+            what = "mounted" if _is_mounted(record) else f"served by process {record.pid}, though no longer mounted,"
+            log = f"; its log is {record.log_file}" if record.log_file else ""
+            raise MountError(f"{record.mountpoint} is still {what} after {timeout_s:.0f} s{log}")
         time.sleep(_LOOK_S)
 
 

@@ -68,7 +68,8 @@ def probe(mountpoint: str, *, timeout_s: float = 1.0) -> Answer:
 
     def ask() -> None:
         try:
-            os.stat(mountpoint)
+            # Not stat: the kernel would answer that from its cache of attributes, long after the daemon's death.
+            os.statvfs(mountpoint)
         except OSError as error:
             answers.append("dead" if error.errno in (errno.ENOTCONN, errno.ECONNABORTED) else "answers")
         else:

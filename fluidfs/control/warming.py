@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from urllib.parse import unquote
 
 from fluidfs.control.lookup import client_of, known_mounts
 from fluidfs.control.mounts import canonical, mount_table
 from fluidfs.control.protocol import MAX_REQUEST_BYTES
 from fluidfs.control.registry import KnownMount, mount_of
 from fluidfs.errors import MountError
+from fluidfs.store.source import parse_source
 from fluidfs.model import WarmProgress, WarmRequest, WarmResult
 
 _PATTERN_CHARS = frozenset("*?[")
 
-# What a path costs in a request at most: twelve bytes a character outside the BMP, quotes and a comma; and a margin.
+# What a character costs in a request at most: an escaped surrogate pair.
 _BYTES_PER_CHAR = 12
+# Half, because quotes and backslashes of plain texts take two bytes.
 _ROOM_BYTES = MAX_REQUEST_BYTES // 2
 
 
@@ -59,16 +63,17 @@ def split_uri(uri: str) -> tuple[str, str]:
     """A source and the path or pattern below it.
 
     `s3://b/p/` is all of p; `s3://b/p` is p in its parent, which may be an object or a prefix; what follows the last
-    slash before the first of `*?[` is a pattern.
+    slash before the first of `*?[` is a pattern. A directory of `file:` is a source itself, as it would be mounted:
+    the cache knows its files by it.
     """
     scheme, _, rest = uri.partition("://")
+    if scheme == "file" and not uri.endswith("/") and os.path.isdir(parse_source(uri).bucket_or_root):
+        return uri, ""
     root, slash, below = rest.partition("/")
-    if scheme == "file":
-        root, below = "", rest.lstrip("/")
-        slash = "/"
     first = next((index for index, char in enumerate(below) if char in _PATTERN_CHARS), len(below))
     cut = below.rfind("/", 0, first) + 1
-    return f"{scheme}://{root}{slash}{below[:cut]}", below[cut:]
+    relative = unquote(below[cut:], errors="surrogateescape") if scheme == "file" else below[cut:]
+    return f"{scheme}://{root}{slash}{below[:cut]}", relative
 
 
 def warm_mount(mount: KnownMount, request: WarmRequest, report: Callable[[WarmProgress], None]) -> WarmResult:
@@ -103,7 +108,7 @@ def _in_pieces(paths: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     piece: list[str] = []
     room_bytes = _ROOM_BYTES
     for path in paths:
-        cost_bytes = len(path) * (1 if path.isascii() else _BYTES_PER_CHAR) + 4
+        cost_bytes = len(path) * (1 if path.isascii() and path.isprintable() else _BYTES_PER_CHAR) + 4
         if piece and cost_bytes > room_bytes:
             yield tuple(piece)
             piece, room_bytes = [], _ROOM_BYTES

@@ -22,6 +22,8 @@ _PARTITIONS = {
     "sc2s.sgov.gov": "aws-iso-b",
 }
 _GOVERNMENT_REGIONS = "us-gov-"
+_SUFFIX_OF_REGIONS = {"cn-": "amazonaws.com.cn", "us-iso-": "c2s.ic.gov", "us-isob-": "sc2s.sgov.gov"}
+_REGION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +86,11 @@ def parse_endpoint(url: str) -> Endpoint:
         port=_DEFAULT_PORTS[parts.scheme] if port is None else port,
         base_path=quote(parts.path.rstrip("/"), safe="/%-_.~"),
     )
+
+
+def aws_endpoint(region: str) -> Endpoint:
+    """The public endpoint of S3 in `region`. Raises UsageError for what cannot be a region's name."""
+    if not _REGION.fullmatch(region):
+        raise UsageError(f"{region!r} is not a region of AWS: check --region, or give --endpoint-url")
+    suffix = next((suffix for start, suffix in _SUFFIX_OF_REGIONS.items() if region.startswith(start)), "amazonaws.com")
+    return Endpoint(tls=True, host=f"s3.{region}.{suffix}", port=443, base_path="")

@@ -7,13 +7,12 @@ from typing import Literal
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from botocore.configprovider import ConfiguredEndpointProvider
 from botocore.exceptions import BotoCoreError
 from botocore.session import Session
 
 from fluidfs.errors import UsageError
 from fluidfs.store.base import Store
-from fluidfs.store.endpoints import Endpoint, parse_endpoint
+from fluidfs.store.endpoints import Endpoint, aws_endpoint, parse_endpoint
 from fluidfs.store.posix import PosixStore
 from fluidfs.store.s3 import S3Store
 from fluidfs.store.s3_credentials import BotocoreChain, Unsigned
@@ -47,7 +46,8 @@ def open_store(
     session = _session(profile)
     settings = _Settings(session)
     region = region or settings.get("region") or _DEFAULT_REGION
-    endpoint = parse_endpoint(endpoint_url or settings.endpoint_url() or _aws_endpoint(session, region))
+    url = endpoint_url or settings.endpoint_url()
+    endpoint = parse_endpoint(url) if url else aws_endpoint(region)
     bucket = source.bucket_or_root
     if sse_c_key is not None and len(sse_c_key) != _SSE_C_KEY_BYTES:
         raise UsageError(f"an SSE-C key has {_SSE_C_KEY_BYTES} bytes, this one has {len(sse_c_key)}")
@@ -82,16 +82,20 @@ class _Settings:
         return str(value) if value else None
 
     def endpoint_url(self) -> str | None:
-        """AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, or a profile's endpoint, in the order of boto3."""
-        try:
-            provider = ConfiguredEndpointProvider(
-                full_config=self._session.full_config,
-                scoped_config=self._session.get_scoped_config(),
-                client_name="s3",
-            )
-            found = provider.provide()
-        except BotoCoreError as error:
-            raise _usage_error(error) from error
+        """The endpoint that the environment or the profile sets, in boto3's order of precedence.
+
+        https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
+        """
+        if self.get("ignore_configured_endpoint_urls"):
+            return None
+        profile = self._session.get_scoped_config()
+        services = self._session.full_config.get("services", {}).get(profile.get("services"), {})
+        found = (
+            os.environ.get("AWS_ENDPOINT_URL_S3")
+            or os.environ.get("AWS_ENDPOINT_URL")
+            or services.get("s3", {}).get("endpoint_url")
+            or profile.get("endpoint_url")
+        )
         return str(found) if found else None
 
 
@@ -107,13 +111,6 @@ def _session(profile: str | None) -> Session:
 
 def _usage_error(error: BotoCoreError) -> UsageError:
     return UsageError(f"the AWS configuration cannot be used: {' '.join(str(error).split())}")
-
-
-def _aws_endpoint(session: Session, region: str) -> str:
-    found = session.get_component("endpoint_resolver").construct_endpoint("s3", region)
-    if not found:
-        raise UsageError(f"region {region!r} is not known: check --region, or give --endpoint-url")
-    return f"https://{found['hostname']}"
 
 
 def _virtual_hosted(addressing: str | None, endpoint: Endpoint, bucket: str) -> bool:

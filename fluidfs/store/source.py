@@ -63,7 +63,8 @@ def _parse_s3(text: str, rest: str) -> Source:
         raise UsageError(f"{text!r} names no bucket: use s3://BUCKET[/PREFIX]")
     if "@" in bucket or ":" in bucket:
         raise UsageError(
-            f"{bucket!r} is not a bucket name: credentials come from boto3's chain (AWS_PROFILE, "
+            # What was typed may hold a secret key, and is not repeated.
+            "a source has no user, password or port: credentials come from boto3's chain (AWS_PROFILE, "
             "AWS_ACCESS_KEY_ID, …), the server from --endpoint-url"
         )
     problem = _bucket_problem(bucket)
