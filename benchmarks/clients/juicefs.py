@@ -5,6 +5,7 @@ It keeps files in a layout of its own, so the data is copied into it once, throu
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -78,7 +79,7 @@ class JuiceFS(MountedClient):
         try:
             self._wait_for_writer()
             for part in ("large", "small", "names"):
-                subprocess.run(["cp", "-r", str(self.bench.local / part), str(self.mountpoint)], check=True)
+                self._copy_in(part)
         finally:
             subprocess.run(["umount", str(self.mountpoint)], check=False)
             writer.wait()
@@ -91,6 +92,17 @@ class JuiceFS(MountedClient):
             self._redis.terminate()
             self._redis.wait()
         super().finish()
+
+    def _copy_in(self, part: str) -> None:
+        """Eight copies at a time: each waits for Redis and the store far longer than it works."""
+        source = self.bench.local / part
+        if not source.is_dir():
+            return
+        target = self.mountpoint / part
+        target.mkdir()
+        names = b"".join(os.fsencode(entry) + b"\0" for entry in sorted(source.iterdir()))
+        command = ["xargs", "-0", "-P8", "-n1", "cp", "-r", "-t", str(target), "--"]
+        subprocess.run(command, input=names, check=True)
 
     def _wait_for_writer(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -35,7 +35,6 @@ def add(commands: Commands) -> None:
             ("fluidfs cache evict --to 50G", "make room"),
         ),
     )
-    finish(parser)
     subcommands = Commands(parser, dest="subcommand")
     _add(
         subcommands,
@@ -55,9 +54,13 @@ def add(commands: Commands) -> None:
         brief="compare all blocks with their checksums",
         summary="Compares every complete block with its checksum. Bad ones are dropped, to be fetched again.",
         examples=(("fluidfs cache verify", "the default cache"),),
-        exits=((0, "all good"), (1, "bad blocks were found and dropped, or the cache cannot be read"), (2, "wrong usage")),
+        exits=(
+            (0, "all good"),
+            (1, "bad blocks were found and dropped, or the cache cannot be read"),
+            (2, "wrong usage"),
+        ),
     )
-    evict_parser = _add(
+    _add(
         subcommands,
         "evict",
         evict,
@@ -68,11 +71,8 @@ def add(commands: Commands) -> None:
             ("fluidfs cache evict --match 'train/*.tar'", "objects whose key matches"),
             ("fluidfs cache evict --all", "everything"),
         ),
+        flags=_evict_flags,
     )
-    what = evict_parser.add_argument_group("What to evict (one of these)")
-    what.add_argument("--all", action="store_true", help="everything")
-    what.add_argument("--to", metavar="SIZE", help="until the level uses at most SIZE")
-    what.add_argument("--match", metavar="PATTERN", help="object keys that match, * and ? as in a shell")
     _add(
         subcommands,
         "gc",
@@ -81,6 +81,7 @@ def add(commands: Commands) -> None:
         summary="Removes files that no version needs, as a crash may leave them, and counts the usage anew.",
         examples=(("fluidfs cache gc", "the default cache"),),
     )
+    finish(parser)
 
 
 def ls(args: argparse.Namespace, terminal: Terminal) -> int:
@@ -93,7 +94,9 @@ def ls(args: argparse.Namespace, terminal: Terminal) -> int:
     for level in cache_levels(args):
         versions = sorted(list_versions(level), key=lambda version: version.last_use_s, reverse=True)
         usage = level_usage(level)
-        facts.append({"path": level.path, "usage": asdict(usage), "versions": [asdict(version) for version in versions]})
+        facts.append(
+            {"path": level.path, "usage": asdict(usage), "versions": [asdict(version) for version in versions]}
+        )
         if args.json:
             continue
         terminal.fact(f"{shown(level.path)}: {format_size(usage.used_bytes)} of {format_size(usage.quota_bytes)} used")
@@ -183,13 +186,22 @@ def _add(
     summary: str,
     examples: Sequence[tuple[str, str]],
     exits: Sequence[tuple[int, str]] = ((0, "done"), (1, "the cache cannot be read or written"), (2, "wrong usage")),
-) -> Parser:
+    flags: Callable[[Parser], None] | None = None,
+) -> None:
     parser = commands.add(
         name, usage="[OPTIONS]", brief=brief, summary=summary, examples=examples, exits=exits, run=run
     )
+    if flags is not None:
+        flags(parser)
     add_table_flags(parser, table.CACHE, only=("cache",), config=False)
     finish(parser, json=True)
-    return parser
+
+
+def _evict_flags(parser: Parser) -> None:
+    group = parser.add_argument_group("What to evict (one of these)")
+    group.add_argument("--all", action="store_true", help="everything")
+    group.add_argument("--to", metavar="SIZE", help="until the level uses at most SIZE")
+    group.add_argument("--match", metavar="PATTERN", help="object keys that match, * and ? as in a shell")
 
 
 def _row(version: CachedVersion) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
         summary="Prints a script that makes the shell complete commands and options.",
         examples=(
             ("source <(fluidfs completion bash)", "in ~/.bashrc"),
-            ("fluidfs completion zsh > \"${fpath[1]}/_fluidfs\"", "once"),
+            ('fluidfs completion zsh > "${fpath[1]}/_fluidfs"', "once"),
             ("fluidfs completion fish > ~/.config/fish/completions/fluidfs.fish", "once"),
         ),
         exits=((0, "done"), (2, "wrong usage")),
@@ -87,7 +87,7 @@ def _bash(commands: list[_Command]) -> Iterator[str]:
     yield '    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do'
     yield '        case "${typed:+$typed }$word" in'
     paths = [command.path for command in commands if command.path]
-    yield f"            {'|'.join(_quoted(path) for path in paths)}) typed=\"${{typed:+$typed }}$word\" ;;"
+    yield f'            {"|".join(_quoted(path) for path in paths)}) typed="${{typed:+$typed }}$word" ;;'
     yield "        esac"
     yield "    done"
     yield '    case "$typed" in'
@@ -96,7 +96,8 @@ def _bash(commands: list[_Command]) -> Iterator[str]:
         valued = [name for flag in command.flags if flag.takes_value for name in flag.names]
         yield f"        {_quoted(command.path)})"
         if valued:
-            yield f'            case "$previous" in {"|".join(valued)}) COMPREPLY=(); compopt -o default; return ;; esac'
+            yield f'            case "$previous" in {"|".join(valued)})'
+            yield "                COMPREPLY=(); compopt -o default; return ;; esac"
         yield f"            words={_quoted(' '.join((*command.words, *names)))} ;;"
     yield "    esac"
     yield '    COMPREPLY=($(compgen -W "$words" -- "$current"))'
@@ -116,7 +117,7 @@ def _zsh(commands: list[_Command]) -> Iterator[str]:
     yield '    for word in "${(@)words[2,CURRENT-1]}"; do'
     yield '        case "${typed:+$typed }$word" in'
     paths = [command.path for command in commands if command.path]
-    yield f"            {'|'.join(_quoted(path) for path in paths)}) typed=\"${{typed:+$typed }}$word\" ;;"
+    yield f'            {"|".join(_quoted(path) for path in paths)}) typed="${{typed:+$typed }}$word" ;;'
     yield "        esac"
     yield "    done"
     yield '    case "$typed" in'
@@ -145,10 +146,7 @@ def _fish(commands: list[_Command]) -> Iterator[str]:
     by_path = {command.path: command for command in commands}
     for command in commands:
         seen = " ".join(f"__fish_seen_subcommand_from {word};and" for word in command.path.split())
-        if command.path:
-            condition = seen.removesuffix(";and")
-        else:
-            condition = f"not __fish_seen_subcommand_from {' '.join(tops)}"
+        condition = seen.removesuffix(";and") if command.path else f"not __fish_seen_subcommand_from {' '.join(tops)}"
         for word in command.words:
             child = by_path.get(f"{command.path} {word}".strip())
             help_text = f" -d {_quoted(child.help)}" if child else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 from fluidfs.cli.terminal import Terminal
@@ -29,10 +29,15 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30, width=min(shutil.get_terminal_size().columns, _MAX_WIDTH))
 
-    def add_usage(self, *args: object, **kwargs: object) -> None:
+    def add_usage(
+        self,
+        usage: str | None,
+        actions: Iterable[argparse.Action],
+        groups: Iterable[argparse._MutuallyExclusiveGroup],
+        prefix: str | None = None,
+    ) -> None:
         """`Usage:`, as the other headings are written."""
-        kwargs["prefix"] = "Usage: "
-        super().add_usage(*args, **kwargs)  # type: ignore[arg-type]
+        super().add_usage(usage, actions, groups, "Usage: ")
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,7 +73,11 @@ class Commands:
 
     def __init__(self, parent: Parser, *, dest: str = "command") -> None:
         self.parent = parent
-        self._subparsers = parent.add_subparsers(dest=dest, metavar="COMMAND", title="Commands", parser_class=Parser)
+        # argparse would indent its own list of them by what it calls the longest; ours is the group's description.
+        self._list = parent.add_argument_group("Commands", "")
+        self._subparsers = parent.add_subparsers(
+            dest=dest, metavar="COMMAND", help=argparse.SUPPRESS, parser_class=Parser
+        )
 
     def add(
         self,
@@ -93,6 +102,7 @@ class Commands:
             examples=examples,
             exits=exits,
         )
+        self._list.description = f"{self._list.description or ''}\n{name:<12} {brief}".lstrip("\n")
         if run is not None:
             parser.set_defaults(run=run)
         return parser

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def facts_of_mount(mount: KnownMount) -> dict[str, Any]:
-    """The daemon's own facts with `state`; for a mount that nobody answers for, what is known without, with `advice`."""
+    """The daemon's own facts with `state`; where no daemon answers, what is known without it, with `advice`."""
     from fluidfs.control.lookup import client_of
 
     facts: dict[str, Any] = {"state": mount.state, "source": mount.source, "mountpoint": mount.mountpoint}

@@ -47,7 +47,7 @@ def _end_live(mount: KnownMount, record: MountRecord, *, lazy: bool, timeout_s: 
                 detach(record.mountpoint, lazy=True)
                 return
             raise ControlError(
-                f"{error.message}; `fluidfs umount --lazy {record.mountpoint}` does without the daemon (pid {record.pid})"
+                f"{error.message} (pid {record.pid}); `fluidfs umount --lazy {record.mountpoint}` does without it"
             ) from error
     while _is_mounted(record) or (not lazy and is_alive(record.pid, record.pid_start_ticks)):
         if time.monotonic() > deadline_s:

@@ -13,8 +13,8 @@ from fluidfs.control.mounts import canonical, mount_table
 from fluidfs.control.protocol import MAX_REQUEST_BYTES
 from fluidfs.control.registry import KnownMount, mount_of
 from fluidfs.errors import MountError
-from fluidfs.store.source import parse_source
 from fluidfs.model import WarmProgress, WarmRequest, WarmResult
+from fluidfs.store.source import parse_source
 
 _PATTERN_CHARS = frozenset("*?[")
 

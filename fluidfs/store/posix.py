@@ -8,6 +8,7 @@ below what is listed, and is AccessDenied where it is the one that was asked for
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from bisect import bisect_left
@@ -48,14 +49,16 @@ class PosixStore:
     def head(self, key: str) -> ObjectInfo:
         """The present version of a file. Raises ObjectNotFound for all that is not a regular file."""
         raw = os.fsencode(key)
-        parents, _, name = raw.rpartition(_SLASH)
-        if not name or not self._is_plain(parents):
+        parents, slash, name = raw.rpartition(_SLASH)
+        if name in (b"", b".", b"..") or not self._is_plain(parents + slash):
             raise ObjectNotFound(f"no file {key!r}")
         try:
             status = os.lstat(self._path(raw))
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             raise ObjectNotFound(f"no file {key!r}") from error
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise ObjectNotFound(f"no file system has a file {key!r}") from error
             raise _translated(error, key) from error
         if not stat.S_ISREG(status.st_mode):
             raise ObjectNotFound(f"{key!r} is not a regular file")
@@ -88,9 +91,9 @@ class PosixStore:
     def _names(self, prefix: bytes, after: bytes, *, folded: bool) -> Iterator[tuple[bytes, ObjectInfo | None]]:
         """Keys behind `after` with what they are (None: a folded directory), made as they are asked for."""
         parents, slash, start = prefix.rpartition(_SLASH)
-        if not self._is_plain(parents):
-            return
         directory = parents + slash
+        if not self._is_plain(directory):
+            return
         names = self._read(directory, after, asked_for=True)
         if not names and directory and not start and directory > after:
             yield directory, self._marker(directory)
@@ -170,12 +173,15 @@ class PosixStore:
         return ObjectInfo(os.fsdecode(directory), 0, mtime_ns, f"{mtime_ns}-0")
 
     def _is_plain(self, directory: bytes) -> bool:
-        """Whether each component of `directory` is a real directory: no link on the way, no `.` or `..`."""
+        """Whether each component of `directory` ("" or ending in a slash) is a real directory below the root.
+
+        No link may be on the way and no `.`, `..` or empty component: such keys are never listed, and might lead out.
+        """
         path = self._root
-        for component in directory.split(_SLASH) if directory else ():
+        for component in directory.split(_SLASH)[:-1]:
             if component in (b"", b".", b".."):
                 return False
-            path = os.path.join(path, component)
+            path += _SLASH + component
             try:
                 if not stat.S_ISDIR(os.lstat(path).st_mode):
                     return False
@@ -184,7 +190,8 @@ class PosixStore:
         return True
 
     def _path(self, key: bytes) -> bytes:
-        return os.path.join(self._root, key) if key else self._root
+        # Not os.path.join, to which a key that begins with a slash would be a path from the host's root.
+        return self._root + _SLASH + key
 
 
 def _info(key: str, status: os.stat_result) -> ObjectInfo:

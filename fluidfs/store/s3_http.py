@@ -77,7 +77,9 @@ class S3Http:
             answer = self._direct.urlopen(method, target, headers=sent, retries=False, redirect=False)
         else:
             assert self._proxied is not None, "one of the two was made"
-            answer = self._proxied.urlopen(method, self._route.url + target, headers=sent, retries=False, redirect=False)
+            answer = self._proxied.urlopen(
+                method, self._route.url + target, headers=sent, retries=False, redirect=False
+            )
         return Answer(answer.status, answer.headers, answer.data)
 
 

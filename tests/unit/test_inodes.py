@@ -52,7 +52,7 @@ def test_a_directory_keeps_its_node_whatever_its_time() -> None:
 
 def test_a_node_lives_until_every_lookup_is_given_back() -> None:
     inodes = Inodes()
-    nodeid = [inodes.remember("f", file("f", "v")).nodeid for _ in range(3)][0]
+    (nodeid,) = {inodes.remember("f", file("f", "v")).nodeid for _ in range(3)}
     inodes.forget(nodeid, 2)
     assert inodes.get(nodeid).path == "f"
     inodes.forget(nodeid, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 import trio
@@ -36,6 +37,13 @@ def names_of(store: MemoryStore, clock: Clock, *, prefix: str = "", ttl_s: float
     return Names(
         store, prefix=prefix, ttl_s=ttl_s, limiter=trio.CapacityLimiter(8), clock=clock, mount_time_ns=MOUNTED_NS
     )
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Waits for what a thread does, which no event of trio tells."""
+    with trio.fail_after(10):
+        while not true():  # noqa: ASYNC110
+            await trio.sleep(0.001)
 
 
 async def shown(names: Names, directory: str) -> list[str]:
@@ -246,9 +254,7 @@ async def test_a_walk_that_is_dropped_half_way_leaves_nothing_behind(clock: Cloc
     async for path, _ in names.walk(""):
         if path == "f00003":
             break
-    with trio.fail_after(5):
-        while limiter.borrowed_tokens:
-            await trio.sleep(0.001)
+    await until(lambda: not limiter.borrowed_tokens)
 
 
 async def test_tasks_that_want_one_listing_share_one_request(clock: Clock) -> None:
@@ -348,14 +354,16 @@ async def test_a_path_seen_to_have_changed_is_asked_for_again_at_once(clock: Clo
 async def test_an_answer_older_than_the_news_of_a_change_is_not_kept(clock: Clock) -> None:
     store = MemoryStore({"f": b"1"})
     names = names_of(store, clock)
-    release = threading.Event()
-    store.before_answer = lambda _request: (release.wait(10), None)[1]
+    answering, release = threading.Event(), threading.Event()
+
+    def hold(_request: Request) -> None:
+        answering.set()
+        release.wait(10)
+
+    store.before_answer = hold
     async with trio.open_nursery() as nursery:
         nursery.start_soon(names.lookup, "", "f")
-        await wait_all_tasks_blocked()
-        while not store.requests:
-            await trio.sleep(0.001)
-        await trio.sleep(0.01)
+        await until(answering.is_set)
         store.put("f", b"22")
         names.forget_path("f")
         release.set()
@@ -386,9 +394,7 @@ async def test_listings_in_use_are_renewed_before_they_expire(clock: Clock) -> N
         await names.entries("d")
         clock.now_s += 50
         await names.entries("d")
-        with trio.fail_after(5):
-            while len(store.requests) < 2:
-                await trio.sleep(0.001)
+        await until(lambda: len(store.requests) == 2)
         await wait_all_tasks_blocked(0.01)
         clock.now_s += 50
         await names.lookup("d", "f")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fluidfs.errors import BucketNotFound, ObjectNotFound
+from fluidfs.errors import AccessDenied, BucketNotFound, ObjectNotFound
 from fluidfs.model import ListPage
 from fluidfs.store.base import FileTransport
 from fluidfs.store.open import open_store
@@ -86,7 +88,18 @@ def test_links_sockets_and_fifos_are_left_out(tmp_path: Path) -> None:
         store = PosixStore(str(tmp_path))
         assert keys_of(store) == ["d/file"]
         assert keys_of(store, "d/etc/") == []
-        for key in ("d/link", "d/etc/passwd", "d/fifo", "d/sock", "d", "d/", "../x", "d/../d/file", "n" * 300):
+        for key in (
+            "d/link",
+            "d/etc/passwd",
+            "d/fifo",
+            "d/sock",
+            "d",
+            "d/",
+            "../x",
+            "d/../d/file",
+            "/etc/passwd",
+            "n" * 300,
+        ):
             with pytest.raises(ObjectNotFound):
                 store.head(key)
 
@@ -140,7 +153,7 @@ def keys_of_rest(store: PosixStore, page: ListPage) -> list[str]:
 
 
 def test_a_deep_tree_is_listed(tmp_path: Path) -> None:
-    key = "/".join(["d"] * 1500) + "/f"
+    key = "/".join(["d"] * 500) + "/f"
     here = os.open(tmp_path, os.O_RDONLY)
     for component in key.split("/")[:-1]:
         os.mkdir(component, dir_fd=here)
@@ -174,3 +187,34 @@ def test_listings_are_those_of_an_object_store_with_the_same_keys(
             taken.append(key)
     memory = MemoryStore(dict.fromkeys(taken, b""))
     assert keys_of(PosixStore(str(root)), prefix, delimiter, limit) == keys_of(memory, prefix, delimiter, limit)
+
+
+@pytest.fixture
+def as_ordinary_user() -> Iterator[Path]:
+    """A directory of an ordinary user, as whom the test runs: root may read everything."""
+    with tempfile.TemporaryDirectory() as name:
+        root = os.geteuid() == 0
+        if root:
+            os.chown(name, 65534, 65534)
+            os.seteuid(65534)
+        try:
+            yield Path(name)
+        finally:
+            if root:
+                os.seteuid(0)
+
+
+def test_a_directory_that_may_not_be_read_is_told_of_only_when_it_is_asked_for(as_ordinary_user: Path) -> None:
+    fill(as_ordinary_user, "closed/f", "open/g")
+    closed = as_ordinary_user / "closed"
+    closed.chmod(0)
+    store = PosixStore(str(as_ordinary_user))
+    assert keys_of(store) == ["closed/", "open/g"]
+    assert keys_of(store, delimiter="/") == ["closed/", "open/"]
+    with pytest.raises(AccessDenied):
+        store.list_page("closed/")
+    with pytest.raises(AccessDenied):
+        store.head("closed/f")
+    with pytest.raises(AccessDenied):
+        PosixStore(str(closed)).probe()
+    closed.chmod(0o700)

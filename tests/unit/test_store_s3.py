@@ -260,7 +260,7 @@ def test_headers_that_every_get_needs_are_in_the_transport() -> None:
         ("x-amz-request-payer", "requester"),
         ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
         ("x-amz-server-side-encryption-customer-key", "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="),
-        ("x-amz-server-side-encryption-customer-key-md5", "xcqUuAyTHNSV2FGH8wwRMA=="),
+        ("x-amz-server-side-encryption-customer-key-md5", "mT2HRsMGJ5IX5C+0rreZ8Q=="),
     )
 
 
