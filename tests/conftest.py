@@ -160,7 +160,10 @@ def mounted(s3_server: SeaweedServer) -> Iterator[Mounter]:
         ) -> Mount:
             path = account.make_directory(f"mnt{uuid.uuid4().hex[:8]}")
             where = () if not source.startswith("s3:") else ("--endpoint-url", endpoint_url or s3_server.endpoint_url)
-            made = Mount(source, path, account, (*where, "--cache", cache or str(account.cache), *options))
+            log = str(path.with_suffix(".log"))
+            made = Mount(
+                source, path, account, (*where, "--cache", cache or str(account.cache), "--log-file", log, *options)
+            )
             mounts.enter_context(no_trace_of(made))
             made.start()
             return made

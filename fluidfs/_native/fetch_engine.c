@@ -11,7 +11,7 @@
 
 #define TICKET_BUCKETS 1024
 
-/* An HTTP head (64 KiB) lives on a worker's stack; musl's default of 128 KiB would be too tight for OpenSSL above it. */
+/* An HTTP head (64 KiB) lives on a worker's stack; musl's default of 128 KiB is too tight for OpenSSL above it. */
 #define STACK_BYTES ((size_t)512 * 1024)
 
 #define BUFFER_ALIGNMENT 4096

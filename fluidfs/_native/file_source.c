@@ -64,9 +64,11 @@ int ff_open_beneath(int root_fd, const char *path, bool resolved_by_kernel) {
     int fd = resolved_by_kernel ? open_by_kernel(root_fd, path) : open_by_steps(root_fd, path);
     if (fd < 0)
         return fd;
-    int outcome = fstat(fd, &found) < 0 ? -errno : S_ISREG(found.st_mode) ? 0 : S_ISDIR(found.st_mode) ? -EISDIR : -EINVAL;
-    if (outcome == 0)
+    int outcome = fstat(fd, &found) < 0 ? -errno : 0;
+    if (outcome == 0 && S_ISREG(found.st_mode))
         return fd;
+    if (outcome == 0)
+        outcome = S_ISDIR(found.st_mode) ? -EISDIR : -EINVAL;
     close(fd);
     return outcome;
 }

@@ -39,8 +39,8 @@ int ff_http_reader_head(ff_http_reader *self, ff_http_head *head);
 /* Receives 1 to `room` bytes of the body. Returns how many, 0 at its end, or a negative errno as above. */
 ssize_t ff_http_reader_body(ff_http_reader *self, char *into, size_t room);
 
-/* After the last byte that is of interest: makes sure that the body ends here, waiting briefly for what framing is left.
- * Returns 1 if the connection can carry another request, 0 if not, -EPROTO if the body goes on. */
+/* After the last byte that is of interest: makes sure that the body ends here, waiting briefly for framing still to
+ * come. Returns 1 if the connection can carry another request, 0 if not, -EPROTO if the body goes on. */
 int ff_http_reader_finish(ff_http_reader *self);
 
 #endif

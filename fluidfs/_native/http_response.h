@@ -13,7 +13,7 @@
 /* A head longer than this is refused. */
 #define FF_HTTP_HEAD_MAX ((size_t)64 * 1024)
 
-/* Part of the bytes that were parsed, and only as long alive; not NUL-terminated. `start` is NULL without the header. */
+/* Part of the parsed bytes, alive as long as these; not NUL-terminated. `start` is NULL without the header. */
 typedef struct {
     const char *start;
     size_t length;

@@ -140,10 +140,11 @@ def _fusermount_error(message: str, facts: MountFacts) -> MountError | Environme
         return EnvironmentLacking(
             "--allow-other needs a line `user_allow_other` in /etc/fuse.conf, which root must write"
         )
-    if "/dev/fuse" in message or "modprobe" in message:
-        return EnvironmentLacking(
-            f"fusermount3 cannot open {DEVICE}: load the module (modprobe fuse), or give the device"
-        )
+    if DEVICE in message and "Permission denied" in message:
+        # fusermount3 opens the device with the caller's rights, though it is setuid.
+        return EnvironmentLacking(f"you may not open {DEVICE}: root must give it the mode that udev does (chmod 666)")
+    if DEVICE in message or "modprobe" in message:
+        return EnvironmentLacking(f"fusermount3 finds no {DEVICE}: modprobe fuse, or give the container the device")
     if "Operation not permitted" in message and "user has no write access" not in message:
         return EnvironmentLacking(
             "fusermount3 may not mount: it must be setuid root (apt-get install --reinstall fuse3)"

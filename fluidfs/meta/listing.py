@@ -1,7 +1,8 @@
 """A directory's listing, packed: a sorted, read-only sequence of entries that costs bytes, not objects, per name.
 
-A hundred thousand names as dataclasses would take 40 MB and a second of the garbage collector's time now and then.
-Here they lie in one `bytes`, in the order of their names' UTF-8, and become objects when they are looked at:
+A name as a FileEntry with its ObjectInfo and their strings takes over 400 bytes. Here names lie in one `bytes`, in the
+order of their UTF-8, at 70 bytes each (measured with names of 17 characters and MD5 ETags; 110 in directories of ten),
+and become objects when they are looked at, in 1.3 µs:
 
     record  = size: int64 (-1 for a directory) · mtime_ns: int64 · name · NUL · version      (UTF-8, no NUL in a name)
     ends[i] = offset past record i

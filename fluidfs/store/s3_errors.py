@@ -149,8 +149,11 @@ def _tls_error(error: http.SSLError, url: str, ca_file: str | None) -> StoreErro
     if "WRONG_VERSION_NUMBER" in text or "record layer failure" in text.lower():
         return StoreError(f"{url} does not speak TLS: use http:// in --endpoint-url")
     if "CERTIFICATE_VERIFY_FAILED" in text or "doesn't match" in text:
-        checked = f"by {ca_file}" if ca_file else "by this system's authorities: pass theirs with --ca-bundle FILE"
-        return StoreError(f"the certificate of {url} cannot be verified {checked} ({text})")
+        authorities = ca_file or "this system's authorities"
+        return StoreError(
+            f"the certificate of {url} is not vouched for by {authorities}: pass its authority with --ca-bundle FILE "
+            f"({text})"
+        )
     return StoreUnavailable(f"TLS with {url} failed: {text}")
 
 

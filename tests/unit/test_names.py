@@ -13,6 +13,7 @@ from fluidfs.errors import AccessDenied, NameNotFound, StoreError, StoreUnavaila
 from fluidfs.meta.entries import DirectoryEntry, FileEntry
 from fluidfs.meta.keys import HiddenKey, WhyHidden
 from fluidfs.meta.names import SINGLE_LOOKUPS_MAX, Names
+from fluidfs.model import ListPage
 from tests.unit.memory_store import MemoryStore, Request
 
 MOUNTED_NS = 10**18
@@ -246,6 +247,25 @@ async def test_a_walk_yields_before_the_last_page_has_come(clock: Clock) -> None
     walk = names.walk("")
     assert (await anext(walk))[0] == "f00000"
     assert len(store.requests) <= 2
+
+
+async def test_a_walk_holds_a_file_back_until_no_directory_can_hide_it(clock: Clock) -> None:
+    for page_keys in (1, 2, 1000):
+        keys = ["a", "a-", "a--/x", "a-b", "a.c", "a.c/d", "a/b", "a0", "b", "b-/c", "c"]
+        names = names_of(MemoryStore(dict.fromkeys(keys, b""), page_keys=page_keys), clock)
+        walked = sorted([path async for path, _ in names.walk("")])
+        assert walked == sorted(set(keys) - {"a", "a.c"})
+
+
+async def test_a_store_that_lists_out_of_order_is_an_error_not_half_a_directory(clock: Clock) -> None:
+    class Unordered(MemoryStore):
+        def list_page(self, prefix: str, **options: object) -> ListPage:
+            page = super().list_page(prefix, **options)  # type: ignore[arg-type]
+            return ListPage((*page.objects[1:], page.objects[0]), page.prefixes, page.next_token)
+
+    names = names_of(Unordered({"a/1": b"", "a/2": b"", "b/1": b""}), clock)
+    with pytest.raises(StoreError, match="out of order"):
+        await names.entries("")
 
 
 async def test_a_walk_that_is_dropped_half_way_leaves_nothing_behind(clock: Clock) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fluidfs._native.engine import Completion, Status
 from fluidfs._native.sink import MemorySink
@@ -369,37 +367,3 @@ def test_an_answer_without_keep_alive_is_the_connections_last(fetching: Fetching
         for _ in range(2):
             assert fetching.fetch(endpoint, size=SIZE, length=10)[0].status is Status.OK
         assert server.connections == 2
-
-
-mangled: st.SearchStrategy[Callable[[bytes], bytes]] = st.one_of(
-    st.builds(
-        lambda at, byte: lambda data: data[: at % len(data)] + byte + data[at % len(data) + 1 :],
-        st.integers(0, 400),
-        st.binary(min_size=1, max_size=1),
-    ),
-    st.builds(lambda at: lambda data: data[: at % len(data)], st.integers(0, 400)),
-    st.builds(
-        lambda at, extra: lambda data: data[: at % len(data)] + extra + data[at % len(data) :],
-        st.integers(0, 400),
-        st.binary(max_size=30),
-    ),
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(mangle=mangled, by_chunks=st.booleans())
-def test_no_mangled_head_breaks_the_engine(mangle: Callable[[bytes], bytes], by_chunks: bool) -> None:
-    body = DATA[:200]
-    headers: dict[str, object] = {"Content-Range": f"bytes 0-199/{SIZE}", "ETag": '"v1"'}
-    if by_chunks:
-        headers["Transfer-Encoding"] = "chunked"
-        response = answer("206 OK", headers, length=False) + chunked(body, size=64)
-    else:
-        response = answer("206 OK", headers, body)
-    head = response.index(b"\r\n\r\n") + 4
-    damaged = mangle(response[:head]) + response[head:]
-    with HttpServer(sends(damaged, then_close=True)) as server, Fetching(workers=1) as fetching:
-        endpoint = fetching.endpoint(server.port, stall_timeout_s=2.0)
-        done, received = fetching.fetch(endpoint, size=SIZE, length=200)
-    assert done.status is not Status.SINK
-    assert len(received) <= 200
