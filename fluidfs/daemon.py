@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import trio
-from prometheus_client import start_http_server
 
 from fluidfs.config import MountOptions
 from fluidfs.control.detach import detach
@@ -18,12 +19,13 @@ from fluidfs.control.mounts import FLUIDFS_TYPE, mount_at, probe
 from fluidfs.control.place import make_place, place_of
 from fluidfs.control.registry import own_record
 from fluidfs.control.server import serve_control
-from fluidfs.errors import EnvironmentLacking, FluidfsError, MountpointBusy
+from fluidfs.errors import FluidfsError, MountpointBusy
 from fluidfs.fs.filesystem import parent_of
 from fluidfs.fuse.adapter import Adapter
 from fluidfs.fuse.device import MountFacts, Tuning, open_mounted, tune
 from fluidfs.fuse.session import forget_entry, serve, session
 from fluidfs.meta.inodes import ROOT_NODEID, hashed_nodeid
+from fluidfs.metrics import serving_metrics
 from fluidfs.model import WarmProgress, WarmRequest, WarmResult
 from fluidfs.plane import Plane, open_plane
 from fluidfs.status import export_gauges, status_of
@@ -35,6 +37,8 @@ Report = Callable[[WarmProgress], Awaitable[None]]
 
 # Throughput is told over the last so many seconds.
 _THROUGHPUT_S = 5.0
+# How often the mount table is looked at for an end that the session does not tell of.
+_WATCH_S = 1.0
 # How often a stop that finds the mount in use tries again until its timeout.
 _STOP_RETRY_S = 0.1
 
@@ -46,21 +50,34 @@ def run_mount(options: MountOptions, *, ready: Callable[[], None]) -> None:
     """
     started_s = time.time()
     replace_dead_mount(options.mountpoint)
-    try:
+    raise_descriptor_limit()
+    with one_error():
         trio.run(_serve_mount, options, ready, started_s)
+
+
+@contextmanager
+def one_error() -> Iterator[None]:
+    """Raises the FluidfsError that nurseries wrapped into groups, the first if there are several, by itself.
+
+    A group with any other error in it is a bug, and passes as it is.
+    """
+    try:
+        yield
     except BaseExceptionGroup as group:
-        error = _only_error(group)
-        if error is None:
+        expected, others = group.split(FluidfsError)
+        if others is not None or expected is None:
             raise
-        raise error from group
+        first: BaseException = expected
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
 
 
-def _only_error(group: BaseExceptionGroup[BaseException]) -> FluidfsError | None:
-    """The FluidfsError that a nursery wrapped, where it is one."""
-    found: list[BaseException] = [group]
-    while len(found) == 1 and isinstance(found[0], BaseExceptionGroup):
-        found = list(found[0].exceptions)
-    return found[0] if len(found) == 1 and isinstance(found[0], FluidfsError) else None
+def raise_descriptor_limit() -> None:
+    """Lets this process have as many descriptors as it may: each open version of an object takes one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def replace_dead_mount(mountpoint: str) -> None:
@@ -75,18 +92,19 @@ def replace_dead_mount(mountpoint: str) -> None:
 
 
 async def _serve_mount(options: MountOptions, ready: Callable[[], None], started_s: float) -> None:
+    # From the moment that something is mounted, a signal must not just kill us.
     async with open_plane(options) as plane:
-        adapter = Adapter(plane.filesystem, names_ttl_s=options.metadata_ttl_s)
-        device_fd = open_mounted(
-            MountFacts(str(plane.source), options.mountpoint, options.read_only, options.allow_other)
-        )
-        mount = Mount(options, plane, started_s)
-        try:
-            async with session(adapter, device_fd):
-                plane.filesystem.on_changed = forget_path
-                await mount.run(ready)
-        finally:
-            await mount.ensure_unmounted()
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            device_fd = open_mounted(
+                MountFacts(str(plane.source), options.mountpoint, options.read_only, options.allow_other)
+            )
+            mount = Mount(options, plane, started_s)
+            try:
+                async with session(Adapter(plane.filesystem), device_fd):
+                    plane.filesystem.on_changed = forget_path
+                    await mount.run(ready, signals)
+            finally:
+                await mount.ensure_unmounted()
 
 
 class Mount:
@@ -100,44 +118,43 @@ class Mount:
         self._detached = False
         self._tuning = Tuning(read_ahead_kib=128, max_background=12)
         self._throughput = 0.0
+        # Threads for what concerns the mount as a whole: a detach, beside the first look at the root.
+        self._limiter = trio.CapacityLimiter(2)
 
-    async def run(self, ready: Callable[[], None]) -> None:
+    async def run(self, ready: Callable[[], None], signals: AsyncIterator[int]) -> None:
         """Serves the device, the control socket and signals, until unmounted or told to stop."""
-        self._plane.metrics.before_export.append(partial(export_gauges, self._plane))
+        metrics = self._plane.metrics
+        metrics.before_export.append(partial(export_gauges, self._plane))
         place = make_place(place_of(os.environ, os.geteuid()), uid=os.geteuid())
-        with place:
+        with place, serving_metrics(metrics, self._options.metrics):
             record = own_record(self._options, started_s=self._started_s)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(serve, self._ended)
+                nursery.start_soon(self._serve, nursery.cancel_scope)
+                nursery.start_soon(self._end_on_signal, signals)
                 nursery.start_soon(self._measure_throughput)
-                self._serve_metrics()
-                # Nothing of the mount can be asked before the session answers, which it does from here on.
-                device = await trio.to_thread.run_sync(os.stat, self._options.mountpoint)
+                # Nothing of the mount can be asked before the session answers. If it fails to, the device is closed
+                # in the end, and the thread that is left behind here gets its error then.
+                device = await trio.to_thread.run_sync(
+                    os.stat, self._options.mountpoint, abandon_on_cancel=True, limiter=self._limiter
+                )
                 self._tuning = tune(device.st_dev)
                 await nursery.start(partial(serve_control, self, place=place, record=record))
-                nursery.start_soon(self._end_on_signal)
+                nursery.start_soon(self._watch_mount_table)
                 log.info("mounted", extra={"source": str(self._plane.source), "mountpoint": self._options.mountpoint})
                 ready()
-                nursery.start_soon(self._cancel_when_unmounted, nursery)
 
-    async def _cancel_when_unmounted(self, nursery: trio.Nursery) -> None:
-        """The session ends by itself when the kernel ends the connection; everything else ends with it."""
-        while mount_at(self._options.mountpoint) is not None and not self._ended.is_set():
-            with trio.move_on_after(1.0):
-                await self._ended.wait()
-        self._ended.set()
-        nursery.cancel_scope.cancel()
+    async def _serve(self, everything_else: trio.CancelScope) -> None:
+        """Answers the kernel to the end of the session, with its time to drain; all else ends with it."""
+        await serve(self._ended)
+        everything_else.cancel()
 
-    def _serve_metrics(self) -> None:
-        if self._options.metrics is None:
-            return
-        host, _, port = self._options.metrics.rpartition(":")
-        try:
-            start_http_server(int(port), addr=host.strip("[]"), registry=self._plane.metrics.registry)
-        except OSError as error:
-            raise EnvironmentLacking(
-                f"metrics cannot be served at {self._options.metrics}: {error.strerror}"
-            ) from error
+    async def _watch_mount_table(self) -> None:
+        """A lazy unmount from outside takes the name away and leaves the session standing: it ends us all the same."""
+        while not self._ended.is_set():
+            await trio.sleep(_WATCH_S)
+            with suppress(OSError):
+                if mount_at(self._options.mountpoint) is None:
+                    self._ended.set()
 
     async def _measure_throughput(self) -> None:
         before = self._plane.engine.statistics().bytes_received
@@ -147,12 +164,15 @@ class Mount:
             self._throughput = (now - before) / _THROUGHPUT_S
             before = now
 
-    async def _end_on_signal(self) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for number in signals:
-                log.info("told to end", extra={"signal": signal.Signals(number).name})
+    async def _end_on_signal(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            log.info("told to end", extra={"signal": signal.Signals(number).name})
+            try:
                 await self._detach(lazy=True)
-                return
+            except FluidfsError as error:
+                # The session ends all the same; `ensure_unmounted` has another try, and the last word.
+                log.warning("not unmounted at once", extra={"reason": str(error)})
+                self._ended.set()
 
     # ---- the MountService
 
@@ -193,7 +213,7 @@ class Mount:
 
     async def _detach(self, *, lazy: bool) -> None:
         if not self._detached:
-            await trio.to_thread.run_sync(partial(detach, self._options.mountpoint, lazy=lazy))
+            await trio.to_thread.run_sync(partial(detach, self._options.mountpoint, lazy=lazy), limiter=self._limiter)
             self._detached = True
         self._ended.set()
 
@@ -204,7 +224,9 @@ class Mount:
             return
         with trio.CancelScope(shield=True):
             try:
-                await trio.to_thread.run_sync(partial(detach, self._options.mountpoint, lazy=True))
+                await trio.to_thread.run_sync(
+                    partial(detach, self._options.mountpoint, lazy=True), limiter=self._limiter
+                )
             except FluidfsError as error:
                 log.error("not unmounted", extra={"mountpoint": self._options.mountpoint, "reason": str(error)})
 
@@ -218,5 +240,8 @@ def forget_path(path: str) -> None:
 
 async def warm_uri(options: MountOptions, request: WarmRequest, report: Report) -> WarmResult:
     """A warm-up without a mount, in this process: what `fluidfs warm s3://…` does. Raises as `run_mount` does."""
-    async with open_plane(options) as plane:
-        return await plane.warmer.warm(request, report)
+    raise_descriptor_limit()
+    with one_error():
+        async with open_plane(options) as plane:
+            return await plane.warmer.warm(request, report)
+    raise AssertionError("open_plane swallows no exception")

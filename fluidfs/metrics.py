@@ -6,11 +6,15 @@ its name and meaning within a major version; an "alpha" one may change.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest, start_http_server
+from prometheus_client.registry import Collector
+
+from fluidfs.errors import EnvironmentLacking
 
 Kind = Literal["counter", "gauge", "histogram"]
 Stability = Literal["stable", "alpha"]
@@ -51,11 +55,30 @@ METRICS: tuple[MetricRow, ...] = (
 _ROWS = {row.name: row for row in METRICS}
 
 
+class _Refresh(Collector):
+    """Has no metrics of its own; being collected, it brings those that follow up to date."""
+
+    def __init__(self, refreshes: list[Callable[[], None]]) -> None:
+        self._refreshes = refreshes
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        for refresh in self._refreshes:
+            refresh()
+        return ()
+
+
 class Metrics:
     """Counts what the table names. Thread-safe, as prometheus_client's metrics are."""
 
     def __init__(self) -> None:
+        # What is read when somebody asks, by whichever way, instead of being counted all the time.
+        self.before_export: list[Callable[[], None]] = []
         self.registry = CollectorRegistry()
+        # Collectors are asked in the order of their registration.
+        self.registry.register(_Refresh(self.before_export))
         self.read_requests = self._counter("read_requests")
         self.read_bytes = self._counter("read_bytes")
         self.read_hit_bytes = self._counter("read_hit_bytes")
@@ -71,8 +94,6 @@ class Metrics:
             for row in METRICS
             if row.kind == "gauge"
         }
-        # What is read when somebody asks, instead of being counted all the time.
-        self.before_export: list[Callable[[], None]] = []
 
     def _counter(self, name: str) -> Counter:
         row = _ROWS[name]
@@ -91,8 +112,6 @@ class Metrics:
 
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""
-        for refresh in self.before_export:
-            refresh()
         return generate_latest(self.registry)
 
 
@@ -101,3 +120,45 @@ def value_of(counter: Counter) -> float:
     return sum(
         sample.value for metric in counter.collect() for sample in metric.samples if sample.name.endswith("_total")
     )
+
+
+@contextmanager
+def serving_metrics(metrics: Metrics, address: str | None) -> Iterator[None]:
+    """Serves them over HTTP at `HOST:PORT`, in a thread, while the block runs; None: nowhere.
+
+    Raises EnvironmentLacking when the address cannot be had.
+    """
+    if address is None:
+        yield
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        server, thread = start_http_server(int(port), addr=host.strip("[]"), registry=metrics.registry)
+    except OSError as error:
+        raise EnvironmentLacking(f"metrics cannot be served at {address}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def reference() -> str:
+    """The table as the Markdown of `docs/reference/metrics.md`."""
+    lines = [
+        "# Metrics",
+        "",
+        "`fluidfs status --metrics` prints them, and `fluidfs mount --metrics ADDR:PORT` serves them over HTTP,",
+        "both in the text format of Prometheus. A *stable* metric keeps its name and meaning within a major version;",
+        "an *alpha* one may change. Counters restart from 0 with each daemon; what a cache level counts is kept in its",
+        "directory.",
+        "",
+        "| Name | Kind | Unit | Labels | Stability | Meaning |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in METRICS:
+        name = f"fluidfs_{row.name}" + ("_total" if row.kind == "counter" else "")
+        labels = ", ".join(f"`{label}`" for label in row.labels) or "–"
+        lines.append(f"| `{name}` | {row.kind} | {row.unit} | {labels} | {row.stability} | {row.meaning} |")
+    return "\n".join(lines) + "\n"

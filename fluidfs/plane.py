@@ -104,11 +104,13 @@ def open_levels(options: MountOptions) -> tuple[Level, ...]:
 @asynccontextmanager
 async def open_plane(options: MountOptions) -> AsyncIterator[Plane]:
     """Builds the layers from the bottom up, and takes them down again."""
-    source, store = await trio.to_thread.run_sync(connect, options)
-    levels = await trio.to_thread.run_sync(open_levels, options)
+    starting = trio.CapacityLimiter(1)
+    source, store = await trio.to_thread.run_sync(connect, options, limiter=starting)
+    levels = await trio.to_thread.run_sync(open_levels, options, limiter=starting)
     metrics = Metrics()
     cache = Cache(levels, verify=options.verify)
-    engine = Engine(workers=options.streams or DEFAULT_STREAMS)
+    workers = options.streams or DEFAULT_STREAMS
+    engine = Engine(workers=workers)
     try:
         async with trio.open_nursery() as nursery:
             pump = Pump(engine)
@@ -122,7 +124,9 @@ async def open_plane(options: MountOptions) -> AsyncIterator[Plane]:
                 limiter=trio.CapacityLimiter(NAME_THREADS),
             )
             inodes = Inodes(root_mtime_ns=os.stat("/proc/self").st_mtime_ns)
-            fetcher = Fetcher(cache=cache, source=origin, budget=budget, metrics=metrics, nursery=nursery)
+            fetcher = Fetcher(
+                cache=cache, source=origin, budget=budget, metrics=metrics, nursery=nursery, workers=workers
+            )
             filesystem = FileSystem(
                 store_identity=store.identity,
                 names=names,
@@ -154,5 +158,5 @@ async def open_plane(options: MountOptions) -> AsyncIterator[Plane]:
             nursery.cancel_scope.cancel()
     finally:
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(engine.close)
+            await trio.to_thread.run_sync(engine.close, limiter=starting)
         cache.close()

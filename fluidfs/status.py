@@ -48,8 +48,8 @@ def status_of(plane: Plane, *, throughput_bytes_per_s: float, tuning: Tuning) ->
         "integrity": {"bad_blocks": sum(level.usage.bad_blocks for level in plane.cache.levels)},
         "names": {
             "known": len(plane.inodes),
-            "hidden": {reason: count for reason, count in hidden.counts().items() if count},
-            "hidden_sample": [{"key": key.key, "reason": key.reason} for key in hidden.sample()],
+            "hidden": {reason.value: count for reason, count in hidden.counts().items() if count},
+            "hidden_sample": [{"key": key.key, "reason": key.reason.value} for key in hidden.sample()],
         },
         "memory": memory(),
     }

@@ -101,9 +101,9 @@ def exact_duration(duration_s: float) -> str:
 
 
 def format_duration(duration_s: float) -> str:
-    """`duration_s` for a reader: its two largest units (`3d4h`, `2m05s`, `1.2s`, `250ms`)."""
+    """`duration_s` for a reader: its two largest units (`3d4h`, `2m05s`, `1.2s`, `250ms`, `0.4ms`)."""
     if duration_s < 1:
-        return f"{duration_s * 1000:.0f}ms"
+        return f"{duration_s * 1000:.{1 if 0 < duration_s < 0.00995 else 0}f}ms"
     if duration_s < 9.95:
         return f"{duration_s:.1f}s"
     seconds = round(duration_s)

@@ -7,7 +7,6 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -147,28 +146,25 @@ class Mounter(Protocol):
 
 
 @pytest.fixture
-def mounted(s3_server: SeaweedServer) -> Iterator[Mounter]:
-    """Makes mounts by the real command line; at the end all are unmounted, and a trace of one fails the test."""
+def mounted(s3_server: SeaweedServer) -> Mounter:
+    """Makes mounts by the real command line. They end with their account, and a trace of one fails the test."""
     if not Path("/dev/fuse").exists():
         pytest.fail("/dev/fuse is missing: modprobe fuse (in a container: --device /dev/fuse --cap-add SYS_ADMIN)")
     if shutil.which("fusermount3") is None:
         pytest.fail("fusermount3 is missing: apt-get install fuse3")
-    with ExitStack() as mounts:
 
-        def mount(
-            source: str, *options: str, account: Account, endpoint_url: str | None = None, cache: str | None = None
-        ) -> Mount:
-            path = account.make_directory(f"mnt{uuid.uuid4().hex[:8]}")
-            where = () if not source.startswith("s3:") else ("--endpoint-url", endpoint_url or s3_server.endpoint_url)
-            log = str(path.with_suffix(".log"))
-            made = Mount(
-                source, path, account, (*where, "--cache", cache or str(account.cache), "--log-file", log, *options)
-            )
-            mounts.enter_context(no_trace_of(made))
-            made.start()
-            return made
+    def mount(
+        source: str, *options: str, account: Account, endpoint_url: str | None = None, cache: str | None = None
+    ) -> Mount:
+        path = account.make_directory(f"mnt{uuid.uuid4().hex[:8]}")
+        endpoint = ("--endpoint-url", endpoint_url or s3_server.endpoint_url) if source.startswith("s3:") else ()
+        places = ("--cache", cache or str(account.cache), "--log-file", str(path.with_suffix(".log")))
+        made = Mount(source, path, account, (*endpoint, *places, *options))
+        account.closing.enter_context(no_trace_of(made))
+        made.start()
+        return made
 
-        yield mount
+    return mount
 
 
 @pytest.fixture

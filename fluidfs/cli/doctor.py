@@ -78,7 +78,10 @@ def _checks(args: argparse.Namespace) -> Iterator[tuple[str, Check]]:
     is_s3 = options.source.startswith("s3:")
     if is_s3:
         needed = args.source is not None
-        yield "source", credentials_check(profile=options.profile, anonymous=options.anonymous, needed=needed)
+        check = credentials_check(profile=options.profile, anonymous=options.anonymous, needed=needed)
+        yield "source", check
+        if check.state == "fail":
+            return  # the source would say the same
     if args.source is not None:
         from fluidfs.doctor.source import source_checks
 

@@ -24,7 +24,7 @@ class ProgressBar:
         self._stream = stream
         self._clock = clock
         self._begun_s = clock()
-        self._drawn_s = self._begun_s + _PATIENCE_S - _REDRAW_S
+        self._due_s = self._begun_s + _PATIENCE_S
         self._enabled = stream.isatty()
         self._dirty = False
 
@@ -39,9 +39,9 @@ class ProgressBar:
     def update(self, done_bytes: int, total_bytes: int | None, *, note: str = "") -> None:
         """How far it is. A total of None is one that is not known yet."""
         now_s = self._clock()
-        if not self._enabled or now_s - self._drawn_s < _REDRAW_S:
+        if not self._enabled or now_s < self._due_s:
             return
-        self._drawn_s = now_s
+        self._due_s = now_s + _REDRAW_S
         self._dirty = True
         line = describe(self._label, done_bytes, total_bytes, elapsed_s=now_s - self._begun_s, note=note)
         # A line that wraps could not be wiped.

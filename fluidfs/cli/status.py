@@ -96,7 +96,7 @@ def facts_of_mount(mount: KnownMount) -> dict[str, Any]:
             "its daemon is gone and every access fails: mount it again, or clear it away with `fluidfs umount`"
         )
     elif mount.state == "unreachable":
-        owner = "another user" if mount.user_id != os.geteuid() else "a daemon that left no record"
+        owner = "another user" if mount.user_id != os.geteuid() else "a daemon whose record is elsewhere"
         facts["advice"] = f"it is served by {owner}; its user or root can ask"
     else:
         try:

@@ -17,7 +17,7 @@ Values = Mapping[str, tuple[Any, str]]
 
 
 def refuse_foolish_mixes(values: Values, *, source: str) -> None:
-    """Raises UsageError for the first mix found. `values` holds what was given: name → (value, where it was given)."""
+    """Raises UsageError for the first mix found. `values` is what was given: name → (value, where it was given)."""
     _refuse_writing(values)
     _refuse_double_credentials(values)
     _refuse_s3_flags_elsewhere(values, source)

@@ -32,6 +32,7 @@ COPIES = 3
 SPARE_BYTES = 512 * 1024 * 1024
 COMMAND_TIMEOUT_S = 120.0
 GONE_TIMEOUT_S = 15.0
+LOG_LINES = 30
 
 
 def run_demo(*, size_bytes: int, keep: bool, report: Callable[[str], None]) -> Figures:
@@ -58,7 +59,7 @@ def run_demo(*, size_bytes: int, keep: bool, report: Callable[[str], None]) -> F
         mountpoint, cache = work / "mnt", work / "cache"
         mountpoint.mkdir()
         report(f"$ fluidfs mount s3://{BUCKET} {mountpoint} --endpoint-url {server.endpoint_url} --cache {cache}")
-        undo.enter_context(_mounted(server, mountpoint, cache))
+        undo.enter_context(_mounted(server, mountpoint, cache, report))
         figures = _measure(mountpoint, cache, files, report)
         if keep:
             _wait_for_the_end(server, mountpoint, report)
@@ -96,17 +97,28 @@ def _status(mountpoint: Path) -> dict[str, object]:
 
 
 @contextmanager
-def _mounted(server: SeaweedServer, mountpoint: Path, cache: Path) -> Iterator[None]:
+def _mounted(server: SeaweedServer, mountpoint: Path, cache: Path, report: Callable[[str], None]) -> Iterator[None]:
     # Its log goes where the rest goes at the end.
     log = mountpoint.with_name("mount.log")
     place = ("--endpoint-url", server.endpoint_url, "--cache", str(cache), "--log-file", str(log))
     try:
-        _fluidfs("mount", f"s3://{BUCKET}", str(mountpoint), *place, environment=server.environment())
+        try:
+            _fluidfs("mount", f"s3://{BUCKET}", str(mountpoint), *place, environment=server.environment())
+        except MountError:
+            _show_end_of(log, report)
+            raise
         yield
         _fluidfs("umount", str(mountpoint))
         _wait_until_gone(mountpoint)
     finally:
         _force_away(mountpoint)
+
+
+def _show_end_of(log: Path, report: Callable[[str], None]) -> None:
+    """The log is removed with the rest, so what it says of a failure is said now."""
+    with suppress(OSError):
+        for line in log.read_text(errors="replace").splitlines()[-LOG_LINES:]:
+            report(f"log: {line}")
 
 
 def _fluidfs(*arguments: str, environment: dict[str, str] | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -155,10 +156,14 @@ def memory_limit() -> Check:
 def control_directory(environment: Mapping[str, str]) -> Check:
     """Whether sockets and records of mounts have a place."""
     path = place_of(environment, os.geteuid())
+    existed = os.path.lexists(path)
     try:
         make_place(path, uid=os.geteuid()).close()
     except EnvironmentLacking as error:
         return Check("control directory", "fail", path, error.message)
+    if not existed:
+        with contextlib.suppress(OSError):
+            os.rmdir(path)  # unless a mount has begun to use it
     return Check("control directory", "ok", path)
 
 

@@ -42,6 +42,8 @@ def error_of(completion: Completion, key: str) -> FluidfsError | None:
             return kind(f"the cache cannot be written (errno {completion.errno})")
         case Status.HTTP:
             return StoreError(f"the store answers {completion.http_status}{code} for {key!r}{detail}")
+        case Status.TLS:
+            return StoreError(f"no secure connection to the store{detail}")
         case Status.CANCELLED:
             return StoreUnavailable(f"the fetch of {key!r} was cancelled")
         case _:

@@ -10,6 +10,9 @@ from fluidfs._native.engine import Completion, Endpoint, Engine
 from fluidfs._native.sink import Sink
 from fluidfs.model import Extent
 
+# A worker sees a cancellation within a poll slice; longer waits are those on a disk or a name server that hang.
+CANCEL_S = 5.0
+
 
 class Pump:
     """The engine, as tasks see it: one job, awaited. Belongs to one trio run; `run` must be running.
@@ -22,19 +25,31 @@ class Pump:
         self._jobs: dict[int, _Job] = {}
 
     async def run(self) -> None:
-        """Hands completions to the tasks that wait for them, until cancelled."""
-        fd = self._engine.fileno()
-        while True:
-            await trio.lowlevel.wait_readable(fd)
-            for completion in self._engine.drain():
-                job = self._jobs.get(completion.ticket)
-                if job is None:
-                    continue
-                if completion.kind == "progress":
-                    job.on_progress()
-                else:
-                    job.completion = completion
-                    job.done.set()
+        """Hands completions to the tasks that wait for them, until cancelled.
+
+        Whoever cancelled it is about to cancel those tasks too, and they wait for the engine's last word: so what is
+        under way then is still pumped.
+        """
+        try:
+            while True:
+                await self._hand_out()
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(CANCEL_S):
+                while self._jobs:
+                    await self._hand_out()
+
+    async def _hand_out(self) -> None:
+        await trio.lowlevel.wait_readable(self._engine.fileno())
+        for completion in self._engine.drain():
+            job = self._jobs.get(completion.ticket)
+            if job is None:
+                continue
+            if completion.kind == "progress":
+                job.on_progress()
+            else:
+                del self._jobs[completion.ticket]
+                job.completion = completion
+                job.done.set()
 
     async def get(
         self,
@@ -50,7 +65,8 @@ class Pump:
     ) -> Completion:
         """Runs one job to its end and returns how it ended; cancelling the caller cancels the job.
 
-        The sink may be used again only after this has returned or raised.
+        The sink may be used again only after this has returned or raised. Raises ValueError for what the engine cannot
+        ask for.
         """
         ticket = self._engine.submit(
             endpoint,
@@ -67,13 +83,12 @@ class Pump:
             await job.done.wait()
         except trio.Cancelled:
             self._engine.cancel(ticket)
-            # The worker may be writing into the sink's memory until it has seen the cancellation, which it does within
-            # a poll slice.
-            with trio.CancelScope(shield=True), trio.move_on_after(5):
+            # The worker may be writing into the sink's memory until it has seen the cancellation.
+            with trio.CancelScope(shield=True), trio.move_on_after(CANCEL_S):
                 await job.done.wait()
             raise
         finally:
-            del self._jobs[ticket]
+            self._jobs.pop(ticket, None)
         assert job.completion is not None
         return job.completion
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
 import trio
 
-from fluidfs._native.engine import Endpoint, Engine
+from fluidfs._native.engine import Completion, Endpoint, Engine
 from fluidfs._native.sink import Sink
 from fluidfs.cache.identity import VersionIdentity
-from fluidfs.errors import SlowDown, StoreUnavailable
+from fluidfs.errors import AccessDenied, FluidfsError, SlowDown, StoreError, StoreUnavailable, UsageError
 from fluidfs.fetch.outcome import error_of
 from fluidfs.fetch.pump import Pump
+from fluidfs.fetch.turns import Turn
 from fluidfs.metrics import Metrics
 from fluidfs.model import Extent
 from fluidfs.store.base import FileTransport, HttpTransport, Store
@@ -25,19 +25,30 @@ log = logging.getLogger(__name__)
 
 AnySink = TypeVar("AnySink", bound=Sink)
 
-# Six attempts over at most about 20 s: a server that restarts is waited for, a reader is not kept for minutes.
-ATTEMPTS = 6
+# Pauses add up to 9 s in the mean and 18 s at most: a server that restarts is waited for. No try begins after
+# GIVE_UP_AFTER_S, so a server that takes connections and says nothing costs a reader that and one stall.
+ATTEMPTS = 10
 BASE_DELAY_S = 0.1
-MAX_DELAY_S = 5.0
+MAX_DELAY_S = 4.0
+GIVE_UP_AFTER_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
 # No byte for so long is a stall. Stores answer within a second; ten spares those that are waking up.
 STALL_TIMEOUT_S = 10.0
 # Credentials are asked for again so often; botocore refreshes those that expire 15 minutes ahead by itself.
 REFRESH_S = 60.0
+# What a store says of credentials that were good until now; a suspended machine wakes up with such.
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"})
 
 
 def endpoint_of(store: Store, engine: Engine) -> Endpoint:
-    """The engine's endpoint for a store's transport."""
+    """The engine's endpoint for a store's transport. Raises UsageError for settings that cannot be used."""
+    try:
+        return _endpoint_of(store, engine)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the source cannot be read: {error}") from error
+
+
+def _endpoint_of(store: Store, engine: Engine) -> Endpoint:
     match store.transport:
         case HttpTransport() as http:
             return engine.http_endpoint(
@@ -70,7 +81,7 @@ class StoreSource:
         metrics: Metrics,
         *,
         rng: random.Random | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self._store = store
         self._pump = pump
@@ -86,7 +97,8 @@ class StoreSource:
             await trio.sleep(REFRESH_S)
             try:
                 await self.refresh_credentials()
-            except StoreUnavailable as error:
+            except FluidfsError as error:
+                # The old ones may be good still; when they are not, readers are told.
                 log.warning("credentials not refreshed", extra={"reason": error})
 
     async def refresh_credentials(self) -> None:
@@ -101,7 +113,7 @@ class StoreSource:
         extent: Extent,
         make_sink: Callable[[], AnySink],
         *,
-        urgent: bool,
+        turn: Turn,
         on_progress: Callable[[], None] = lambda: None,
         resume_bytes: int = 0,
     ) -> AnySink:
@@ -111,35 +123,58 @@ class StoreSource:
         got (`resume_bytes`, the multiple to resume at; 0: from the start). Raises ObjectChanged, AccessDenied,
         StoreUnavailable after the last try, CacheError when a sink failed.
         """
-        target = self._store.target(identity.key)
         pauses = delays(ATTEMPTS, base_s=BASE_DELAY_S, cap_s=MAX_DELAY_S, rng=self._rng)
+        give_up_at = self._clock() + GIVE_UP_AFTER_S
+        refreshed = False
         while True:
             sink = make_sink()
-            began = self._clock()
+            completion = await self._get(identity, extent, sink, turn, on_progress)
+            error = error_of(completion, identity.key)
+            if error is None:
+                return sink
+            if isinstance(error, AccessDenied) and completion.code in _EXPIRED and not refreshed:
+                refreshed = True
+                await self.refresh_credentials()
+                pause = 0.0
+            elif isinstance(error, StoreUnavailable):
+                pause = self._pause(error, completion, next(pauses, None), give_up_at)
+            else:
+                raise error
+            self._metrics.retries.inc()
+            log.info("get tried again", extra={"key": identity.key, "offset": extent.offset, "reason": error})
+            await trio.sleep(pause)
+            if resume_bytes:
+                # Never all of it: what ended with an error has to end well once.
+                kept = min(completion.bytes_done, extent.length - 1) // resume_bytes * resume_bytes
+                extent = Extent(extent.offset + kept, extent.length - kept)
+
+    async def _get(
+        self, identity: VersionIdentity, extent: Extent, sink: Sink, turn: Turn, on_progress: Callable[[], None]
+    ) -> Completion:
+        """One try, counted."""
+        began = self._clock()
+        try:
             completion = await self._pump.get(
                 self._endpoint,
-                target=target,
+                target=self._store.target(identity.key),
                 extent=extent,
                 size=identity.size,
                 version=identity.version,
                 sink=sink,
-                urgent=urgent,
+                urgent=turn.urgent,
                 on_progress=on_progress,
             )
-            self._metrics.observe_get(completion.status.name, completion.bytes_done, self._clock() - began)
-            error = error_of(completion, identity.key)
-            if error is None:
-                return sink
-            if not isinstance(error, StoreUnavailable):
-                raise error
-            pause = next(pauses, None)
-            if pause is None:
-                raise error
-            self._metrics.retries.inc()
-            log.info("get tried again", extra={"key": identity.key, "offset": extent.offset, "reason": error})
-            if isinstance(error, SlowDown):
-                pause = max(pause, min(completion.retry_after_s or BASE_DELAY_S, MAX_DELAY_S))
-            await trio.sleep(pause)
-            if resume_bytes:
-                kept = completion.bytes_done // resume_bytes * resume_bytes
-                extent = Extent(extent.offset + kept, extent.length - kept)
+        except ValueError as error:
+            raise StoreError(f"{identity.key!r} cannot be asked for: {error}") from error
+        self._metrics.observe_get(completion.status.name, completion.bytes_done, self._clock() - began)
+        return completion
+
+    def _pause(self, error: StoreUnavailable, completion: Completion, pause: float | None, give_up_at: float) -> float:
+        """How long to wait before the next try, in seconds; raises `error` when there is none."""
+        if pause is None:
+            raise error
+        if isinstance(error, SlowDown):
+            pause = max(pause, min(completion.retry_after_s or BASE_DELAY_S, MAX_DELAY_S))
+        if self._clock() + pause >= give_up_at:
+            raise error
+        return pause

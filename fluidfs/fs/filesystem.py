@@ -45,12 +45,13 @@ class ReadSettings:
     max_window_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Handle:
-    """An open file: which inode it was opened by, and what reads it."""
+    """An open file: which inode it was opened by, what reads it, and whether its object was seen to have changed."""
 
     inode: Inode
     file: OpenFile
+    stale: bool = False
 
 
 class FileSystem:
@@ -103,6 +104,13 @@ class FileSystem:
         """The directory's entries, by name. Raises NotADirectory, NameNotFound when it is gone."""
         return await self._names.entries(self._directory(nodeid))
 
+    def names_good_for_s(self, nodeid: int) -> float:
+        """For how long, in seconds, what `lookup` or `entries` just said of the directory may be believed.
+
+        Whoever keeps names above us keeps them so long, and not the whole time to live once more.
+        """
+        return self._names.good_for_s(self._directory(nodeid))
+
     def remember(self, parent: int, entry: Entry) -> Inode:
         """The inode of an entry that `entries` of `parent` gave; counts one lookup."""
         return self._inodes.remember(join(self._directory(parent), entry.name), entry)
@@ -151,7 +159,9 @@ class FileSystem:
             data = await handle.file.read(offset, length)
         except FluidfsError as error:
             self._metrics.read_errors.labels(errno=str(facts_of(type(error)).errno)).inc()
-            if isinstance(error, ObjectChanged):
+            if isinstance(error, ObjectChanged) and not handle.stale:
+                # Once: by the next read the name may stand for the new object already.
+                handle.stale = True
                 self.forget_path(handle.inode.path)
             raise
         self._metrics.read_bytes.inc(len(data))

@@ -97,13 +97,9 @@ class LargeFile:
         )
         self._stream = decision.stream
         if decision.ahead is not None:
-            # The read itself goes first: its bytes are waited for.
-            first = self._version.next_missing(wanted.offset, wanted.end)
-            if first is None:
-                self._fetcher.prefetch(self._version, decision.ahead)
-            else:
-                start = min(wanted.offset, decision.ahead.offset)
-                self._fetcher.prefetch(self._version, Extent(start, decision.ahead.end - start))
+            # The read itself goes first, in one range with what follows: its bytes are waited for.
+            start = min(wanted.offset, decision.ahead.offset)
+            self._fetcher.prefetch(self._version, Extent(start, decision.ahead.end - start), first=wanted)
 
     def close(self) -> None:
         """See OpenFile."""

@@ -10,7 +10,7 @@ import trio
 
 from fluidfs.cache.levels import Cache
 from fluidfs.cache.slabs import SMALL_OBJECT_BYTES
-from fluidfs.errors import FluidfsError, NameNotFound
+from fluidfs.errors import CacheFull, FluidfsError, NameNotFound
 from fluidfs.fetch.fetcher import Fetcher
 from fluidfs.fs.filesystem import FileSystem, parent_of
 from fluidfs.meta.entries import FileEntry
@@ -143,17 +143,19 @@ class Warmer:
         if identity.size == 0:
             return
         if identity.size <= SMALL_OBJECT_BYTES:
-            if self._cache.find_small(identity) is None:
-                await self._fetcher.small(identity)
-                tally.bytes_fetched += identity.size
+            fetched = self._cache.find_small(identity) is None
+            if fetched and (await self._fetcher.small(identity, urgent=False))[0] is None:
+                raise CacheFull("no cache level can take the object")
+            tally.bytes_fetched += identity.size if fetched else 0
             tally.bytes_done += identity.size
             return
         version = await self._cache.open(identity)
         try:
             for offset in range(0, identity.size, STEP_BYTES):
                 step = Extent(offset, min(STEP_BYTES, identity.size - offset))
-                tally.bytes_fetched += _missing_bytes(version.next_missing, step)
-                await self._fetcher.ensure(version, step)
+                missing_bytes = _missing_bytes(version.next_missing, step)
+                await self._fetcher.ensure(version, step, urgent=False)
+                tally.bytes_fetched += missing_bytes
                 tally.bytes_done += step.length
         finally:
             self._cache.release(version)

@@ -6,17 +6,22 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
+import trio
 
-from fluidfs.errors import FluidfsError, facts_of
+from fluidfs.errors import FluidfsError, StoreError, facts_of
 from fluidfs.fs.attributes import IO_BYTES, Attributes
 from fluidfs.fs.filesystem import FileSystem, Handle
 from fluidfs.meta.entries import Entry
 
 log = logging.getLogger(__name__)
+
+# What a node id stands for belongs to one version for ever; a change gives the name another node id.
+ATTRIBUTES_TTL_S = 3600.0
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,9 +42,9 @@ def answering(
         except pyfuse3.FUSEError:
             raise
         except FluidfsError as error:
-            facts = facts_of(type(error))
-            log.log(facts.log_level, "request failed", extra={"operation": operation.__name__, "reason": str(error)})
-            raise pyfuse3.FUSEError(facts.errno) from error
+            log_level = facts_of(type(error)).log_level
+            log.log(log_level, "request failed", extra={"operation": operation.__name__, "reason": str(error)})
+            raise pyfuse3.FUSEError(errno_of(error)) from error
         except Exception as error:
             log.exception("request failed in a way nobody thought of", extra={"operation": operation.__name__})
             raise pyfuse3.FUSEError(errno.EIO) from error
@@ -47,29 +52,52 @@ def answering(
     return answer
 
 
+def errno_of(error: FluidfsError) -> int:
+    """What a system call is answered with.
+
+    A store without the bucket, or without an object that was listed, is a store at fault: EIO. That a name does not
+    exist is for names to say, and they say NameNotFound.
+    """
+    number = facts_of(type(error)).errno
+    return errno.EIO if isinstance(error, StoreError) and number == errno.ENOENT else number
+
+
+@dataclass(slots=True)
+class _Listing:
+    """An open directory: its entries as they were when it was opened or rewound, believed until `good_until`."""
+
+    parent: int
+    entries: Sequence[Entry]
+    good_until: float
+    begun: bool = False
+
+
 class Adapter(pyfuse3.Operations):
-    """One file system as pyfuse3 wants it. `names_ttl_s` is how long the kernel may believe names and attributes."""
+    """One file system as pyfuse3 wants it.
+
+    The kernel may believe a name as long as the names below us would, so that a change outside is seen within their
+    time to live, not within twice that.
+    """
 
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(self, filesystem: FileSystem, *, names_ttl_s: float) -> None:
+    def __init__(self, filesystem: FileSystem) -> None:
         super().__init__()
         self._fs = filesystem
-        self._ttl_s = names_ttl_s
         self._handles: dict[int, Handle] = {}
-        self._listings: dict[int, tuple[int, Sequence[Entry]]] = {}
+        self._listings: dict[int, _Listing] = {}
         self._next_handle = 1
 
     def _new_handle(self) -> pyfuse3.FileHandleT:
         self._next_handle += 1
         return pyfuse3.FileHandleT(self._next_handle)
 
-    def _entry(self, attributes: Attributes) -> pyfuse3.EntryAttributes:
+    def _entry(self, attributes: Attributes, *, name_ttl_s: float) -> pyfuse3.EntryAttributes:
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = pyfuse3.InodeT(attributes.nodeid)
         entry.generation = 0
-        entry.entry_timeout = entry.attr_timeout = self._ttl_s
+        entry.entry_timeout, entry.attr_timeout = name_ttl_s, ATTRIBUTES_TTL_S
         entry.st_mode = pyfuse3.ModeT(attributes.mode)
         entry.st_nlink = attributes.nlink
         entry.st_uid, entry.st_gid = attributes.uid, attributes.gid
@@ -83,12 +111,12 @@ class Adapter(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         """LOOKUP."""
         inode = await self._fs.lookup(parent_inode, os.fsdecode(name))
-        return self._entry(self._fs.attributes(inode))
+        return self._entry(self._fs.attributes(inode), name_ttl_s=self._fs.names_good_for_s(parent_inode))
 
     @answering
     async def getattr(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """GETATTR."""
-        return self._entry(self._fs.attributes(self._fs.inode(inode)))
+        return self._entry(self._fs.attributes(self._fs.inode(inode)), name_ttl_s=0.0)
 
     async def forget(self, inode_list: Sequence[tuple[pyfuse3.InodeT, int]]) -> None:
         """FORGET."""
@@ -99,17 +127,26 @@ class Adapter(pyfuse3.Operations):
     async def opendir(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileHandleT:
         """OPENDIR: the listing is taken now, so that what is read of it hangs together."""
         handle = self._new_handle()
-        self._listings[handle] = (inode, await self._fs.entries(inode))
+        self._listings[handle] = await self._list(inode)
         return handle
+
+    async def _list(self, nodeid: int) -> _Listing:
+        entries = await self._fs.entries(nodeid)
+        return _Listing(nodeid, entries, trio.current_time() + self._fs.names_good_for_s(nodeid))
 
     @answering
     async def readdir(self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        """READDIRPLUS."""
-        parent, entries = self._listings[fh]
-        for index in range(start_id, len(entries)):
-            entry = entries[index]
-            inode = self._fs.remember(parent, entry)
-            shown = self._entry(self._fs.attributes(inode))
+        """READDIRPLUS. `start_id` is 0 or the id of the last entry that was read: the index of the next."""
+        listing = self._listings[fh]
+        if start_id == 0 and listing.begun:
+            # rewinddir(3) shows what is there now.
+            listing = self._listings[fh] = await self._list(listing.parent)
+        listing.begun = True
+        name_ttl_s = max(0.0, listing.good_until - trio.current_time())
+        for index in range(start_id, len(listing.entries)):
+            entry = listing.entries[index]
+            inode = self._fs.remember(listing.parent, entry)
+            shown = self._entry(self._fs.attributes(inode), name_ttl_s=name_ttl_s)
             if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(os.fsencode(entry.name)), shown, index + 1):
                 self._fs.forget(inode.nodeid, 1)
                 break

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import pyfuse3
 import trio
 
 from fluidfs.fuse.adapter import Adapter
 
-# READs that may be answered at once; each costs a task and, while it carries data, the size of its reply.
-MAX_TASKS = 64
+log = logging.getLogger(__name__)
+
+# Requests that may be under way at once. A READ that waits for a slow store holds a task and no data; with too few of
+# them, readers of one file that cannot be fetched would keep all others from their cached bytes.
+MAX_TASKS = 256
 # How long a daemon that was told to end waits for the requests it is answering.
 DRAIN_S = 5.0
 
@@ -30,7 +34,10 @@ async def session(adapter: Adapter, device_fd: int) -> AsyncIterator[None]:
 
 
 async def serve(ended: trio.Event) -> None:
-    """Answers requests until the file system is unmounted, or `ended` is set."""
+    """Answers requests until the file system is unmounted, or `ended` is set.
+
+    Then the requests under way have DRAIN_S to be answered in; the rest get an error when the device is closed.
+    """
 
     async def end_when_told() -> None:
         await ended.wait()
@@ -40,9 +47,11 @@ async def serve(ended: trio.Event) -> None:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(end_when_told)
-        # The connection was aborted (ENODEV, ENOTCONN) or unmounted while a task was waiting: an end like any other.
-        with suppress(OSError):
+        try:
             await pyfuse3.main(1, MAX_TASKS)
+        except* OSError as errors:
+            # The connection was aborted (ENODEV, ECONNABORTED) while a task was reading: an end like any other.
+            log.info("the kernel's connection ended", extra={"reason": str(errors.exceptions[0])})
         nursery.cancel_scope.cancel()
 
 

@@ -67,6 +67,11 @@ class Memo:
             return self._start_over(directory)
         return None
 
+    def good_for_s(self, directory: str) -> float:
+        """The seconds until what is known of `directory` expires; 0 when nothing is."""
+        record = self._records.get(directory)
+        return 0.0 if record is None else max(0.0, record.asked_at + self._ttl_s - self._clock())
+
     def is_due(self, directory: str) -> bool:
         """Whether a listing is still good, small, and so old that it is worth renewing before it expires."""
         record = self._records.get(directory)

@@ -106,6 +106,10 @@ class Names:
 
         return Walk(self._surveyor, directory, base=len(self._prefix), keep=keep)
 
+    def good_for_s(self, directory: str) -> float:
+        """For how many seconds more what is known of `directory` is given without asking the store; 0: not at all."""
+        return self._memo.good_for_s(directory)
+
     def forget_path(self, path: str) -> None:
         """The object at `path` was seen to have changed: whoever wants it next has the store asked."""
         self._forgotten += 1

@@ -24,7 +24,8 @@ ORDINARY_USER = "nobody"
 class Account:
     """A user with an empty home below `directory`, which is his alone and goes with the test.
 
-    `code` is the checkout at a path that he can reach: `python` there runs this package.
+    `code` is the checkout at a path that he can reach: `python` there runs this package. What is put into `closing` (a
+    mount, say) ends before the directory goes.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Account:
     gid: int
     directory: Path
     code: Path
+    closing: ExitStack
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -117,17 +119,28 @@ def account_of(kind: str, *, code: Path) -> Iterator[Account]:
     """`root` or `ordinary`. An ordinary user who runs the tests is himself the ordinary one, and has no root."""
     if kind == "root" and os.geteuid() != 0:
         pytest.fail("this test needs root: sudo make test")
+    if kind == "ordinary":
+        open_fuse_device()
     person = pwd.getpwnam(ORDINARY_USER) if kind == "ordinary" and os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     # Not pytest's tmp_path: that lies in a directory that only its owner may pass through.
     directory = Path(tempfile.mkdtemp(prefix="fluidfs-test-", dir="/tmp"))
-    try:
-        account = Account(kind, person.pw_uid, person.pw_gid, directory, code)
+    with ExitStack() as undo:
+        undo.callback(shutil.rmtree, directory)
+        account = Account(kind, person.pw_uid, person.pw_gid, directory, code, undo.enter_context(ExitStack()))
         for name in ("home", "tmp", "cache", "run"):
             os.chmod(account.make_directory(name), 0o700)
         os.chown(directory, person.pw_uid, person.pw_gid)
         yield account
-    finally:
-        shutil.rmtree(directory)
+
+
+def open_fuse_device() -> None:
+    """Gives /dev/fuse the mode that udev gives it everywhere: a container's device may be root's alone.
+
+    fusermount3 opens it with the rights of the user who mounts. The mode stays: another run may be using it, too.
+    """
+    device = Path("/dev/fuse")
+    if os.geteuid() == 0 and device.exists() and device.stat().st_mode & 0o666 != 0o666:
+        device.chmod(0o666)
 
 
 @contextmanager

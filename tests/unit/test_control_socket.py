@@ -17,7 +17,6 @@ from fluidfs.control.client import ControlClient
 from fluidfs.control.place import Place, make_place
 from fluidfs.control.protocol import (
     MAX_REQUEST_BYTES,
-    StatusRequest,
     decode_reply,
     decode_request,
     encode_request,
@@ -291,7 +290,6 @@ async def test_another_user_is_refused_whatever_the_file_modes_say(place: Place,
                 os.fchdir(place.fd)
                 os.setresuid(65534, 65534, 65534)
                 sock.connect(f"{record.mount_id}.sock")
-                sock.sendall(encode_request(StatusRequest()))
                 os.write(write_fd, sock.recv(4096))
             except OSError as error:
                 os.write(write_fd, str(error).encode())

@@ -80,7 +80,16 @@ def test_an_exact_duration_reads_back_as_itself(duration_ms: int) -> None:
 
 @pytest.mark.parametrize(
     ("duration_s", "text"),
-    [(0.25, "250ms"), (1.23, "1.2s"), (42, "42s"), (125, "2m05s"), (7380, "2h03m"), (300_000, "3d11h")],
+    [
+        (0, "0ms"),
+        (0.0004, "0.4ms"),
+        (0.25, "250ms"),
+        (1.23, "1.2s"),
+        (42, "42s"),
+        (125, "2m05s"),
+        (7380, "2h03m"),
+        (300_000, "3d11h"),
+    ],
 )
 def test_a_duration_for_readers_has_its_two_largest_units(duration_s: float, text: str) -> None:
     assert format_duration(duration_s) == text
