@@ -82,7 +82,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": without_secrets(record.getMessage()),
         }
-        return json.dumps(_values(self, record) | head)
+        # An `extra` of the same name must not take the place of what the line is known by.
+        return json.dumps(head | {name: value for name, value in _values(self, record).items() if name not in head})
 
 
 def _values(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, str | int | float | bool | None]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fluidfs.cli.app import build_parser
+from fluidfs.metrics import reference
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -63,15 +64,19 @@ def command_line() -> str:
 
 Made from the command line itself by `make docs`; every command says the same with `--help`.
 
-Sizes are written `64M`, `1.5Gi` (a suffix counts by 1,024, with or without the `i`), times `90s`, `1h30m`. x may also be given as `-o NAME=VALUE`, in the environment as `FLUIDFS_NAME`, and in the YAML file of `--config`; the
-flag beats the environment, which beats the file."""
+Sizes are written `64M`, `1.5Gi` (a suffix counts by 1,024, with or without the `i`), times `90s`, `1h30m`. An option
+of `mount` may also be given as `-o NAME=VALUE`, in the environment as `FLUIDFS_NAME`, and in the YAML file of
+`--config`; the flag beats the environment, which beats the file."""
     parts = [head, *(part for parser in parsers_of(build_parser()) for part in section(parser))]
     return "\n\n".join(parts) + "\n"
 
 
 def pages() -> dict[Path, str]:
     """Every page that is made here, by its path."""
-    return {DOCS / "reference" / "command-line.md": command_line()}
+    return {
+        DOCS / "reference" / "command-line.md": command_line(),
+        DOCS / "reference" / "metrics.md": reference(),
+    }
 
 
 def main() -> int:

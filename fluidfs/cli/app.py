@@ -26,20 +26,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     terminal = Terminal()
     try:
         return _run(arguments, terminal)
-    except FluidfsError as error:
-        _say(terminal, error.message)
-        return facts_of(type(error)).exit_status
-    except KeyboardInterrupt:
+    except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # noqa: BLE001 - the last frame: all end in a line
+        return _ended_by(_at_heart(error), terminal, debug="--debug" in arguments)
+
+
+def _ended_by(error: BaseException, terminal: Terminal, *, debug: bool) -> int:
+    """Says what a command ended with, and returns the exit status for it."""
+    if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError) and not isinstance(error, FluidfsError):
         # Whoever read our output has seen enough; what is buffered must not raise again at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return ExitStatus.FAILED
-    except Exception as error:  # noqa: BLE001 - the last frame: whatever it is, the person gets a line
-        if "--debug" in arguments:
-            traceback.print_exc()
-        _say(terminal, f"{type(error).__name__}: {error} (this is a bug or a surprise: --debug prints a traceback)")
-        return ExitStatus.FAILED
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, FluidfsError):
+        _say(terminal, error.message)
+        return facts_of(type(error)).exit_status
+    _say(terminal, f"{type(error).__name__}: {error} (this is a bug or a surprise: --debug prints a traceback)")
+    return ExitStatus.FAILED
+
+
+def _at_heart(error: BaseException) -> BaseException:
+    """What a nursery wrapped: an interruption wherever it is, else the one error that there is, else the group
+    itself.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    inner = [_at_heart(one) for one in error.exceptions]
+    interrupted = next((one for one in inner if isinstance(one, KeyboardInterrupt)), None)
+    return interrupted or (inner[0] if len(inner) == 1 else error)
 
 
 def build_parser() -> Parser:

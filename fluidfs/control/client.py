@@ -27,7 +27,7 @@ from fluidfs.errors import ControlError
 from fluidfs.model import WarmProgress, WarmRequest, WarmResult
 
 # A daemon answers from memory; it sends a sign of life every five seconds of a warm-up.
-ANSWER_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 5.0
 _SILENCE_TIMEOUT_S = 60.0
 
 

@@ -68,6 +68,8 @@ class Pump:
         The sink may be used again only after this has returned or raised. Raises ValueError for what the engine cannot
         ask for.
         """
+        # A job begun now by a task that is to end would be one that nobody pumps any more.
+        await trio.lowlevel.checkpoint_if_cancelled()
         ticket = self._engine.submit(
             endpoint,
             target=target,

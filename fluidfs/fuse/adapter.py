@@ -17,6 +17,7 @@ from fluidfs.errors import FluidfsError, StoreError, facts_of
 from fluidfs.fs.attributes import IO_BYTES, Attributes
 from fluidfs.fs.filesystem import FileSystem, Handle
 from fluidfs.meta.entries import Entry
+from fluidfs.meta.keys import NAME_BYTES_MAX
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +111,9 @@ class Adapter(pyfuse3.Operations):
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """LOOKUP."""
+        if len(name) > NAME_BYTES_MAX:
+            # The kernel lets FUSE have names of up to 1,024 bytes.
+            raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
         inode = await self._fs.lookup(parent_inode, os.fsdecode(name))
         return self._entry(self._fs.attributes(inode), name_ttl_s=self._fs.names_good_for_s(parent_inode))
 
@@ -202,5 +206,5 @@ class Adapter(pyfuse3.Operations):
         data.f_blocks = 1 << 38
         data.f_bfree = data.f_bavail = 0
         data.f_files = data.f_ffree = data.f_favail = 0
-        data.f_namemax = 255
+        data.f_namemax = NAME_BYTES_MAX
         return data

@@ -8,6 +8,9 @@ from fluidfs.model import Extent
 
 # The first range of a stream is small, so that its first bytes come early; it also covers the kernel's own readahead.
 FIRST_WINDOW_BYTES = 1 << 20
+# More is asked for when the reader has used up so much of a wide window: one range of the fetcher, so that as many
+# ranges as the window holds are always under way.
+STEP_BYTES = 8 << 20
 # The kernel sends the reads of its readahead out of order by a few requests of at most 1 MiB, and readers of indexed
 # files skip and step back a little: none of that is a seek.
 BACKWARD_BYTES = 4 << 20
@@ -53,7 +56,7 @@ def plan(stream: Stream, read: Extent, *, size_bytes: int, max_window_bytes: int
     expected = max(read.end, stream.expected) if started else read.end
     window = stream.window_bytes
     asked_to = max(stream.asked_to, expected) if started else read.end
-    if asked_to - expected > window // 2 or asked_to >= size_bytes:
+    if asked_to - expected > window - min(window // 2, STEP_BYTES) or asked_to >= size_bytes:
         return Plan(Stream(expected, max(window, 1), asked_to), None)
     window = min(max(window * 2, FIRST_WINDOW_BYTES), max_window_bytes)
     wanted_to = min(expected + window, size_bytes)

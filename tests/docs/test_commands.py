@@ -24,7 +24,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 ENDPOINT_IN_PAGES = "http://127.0.0.1:8333"
 BUCKET_IN_PAGES = "my-bucket"
 
-# `sh setup` blocks: CI runs the make targets, its machine has the packages, and test_fstab below makes the link's target.
+# `sh setup` blocks: CI runs the make targets and installs packages; the link only gives a command a second place.
 KNOWN_SETUP = {
     "apt-get install -y git make",
     "make demo",

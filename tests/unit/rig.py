@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import urllib.parse
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,6 @@ from fluidfs.fs.warming import Warmer
 from fluidfs.meta.inodes import ROOT_NODEID, Inodes
 from fluidfs.meta.names import Names
 from fluidfs.metrics import Metrics, value_of
-from fluidfs.model import Extent, ObjectInfo
 from fluidfs.store.base import HttpTransport, Store
 from tests.unit.http_server import Exchange, HttpServer, answer, s3_error
 from tests.unit.memory_store import MemoryStore
@@ -97,7 +96,7 @@ async def running(
 ) -> AsyncIterator[Rig]:
     """A rig that is taken down in the order of a mount. `cache_directory` None: no level at all."""
     metrics = Metrics()
-    levels = ()
+    levels: tuple[Level, ...] = ()
     if cache_directory is not None:
         levels = (Level(LevelSpec(str(cache_directory), quota_bytes, "SSD"), block_bytes=BLOCK_BYTES),)
     cache = Cache(levels, verify=verify)  # type: ignore[arg-type]
@@ -186,10 +185,13 @@ class HttpObjects(MemoryStore):
         exchange.send(answer("206 Partial Content", headers, body[first : last + 1]))
 
 
+async def until(true: Callable[[], object]) -> None:
+    """Waits until `true()`; for what happens in other threads."""
+    with trio.fail_after(10):
+        while not true():  # noqa: ASYNC110 - those threads know no trio.Event
+            await trio.sleep(0.005)
+
+
 def pattern(size_bytes: int, seed: int = 0) -> bytes:
     """Bytes of which no two places are alike."""
     return random.Random(seed).randbytes(size_bytes)
-
-
-def whole(info: ObjectInfo) -> Extent:
-    return Extent(0, info.size)

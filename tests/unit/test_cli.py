@@ -183,6 +183,13 @@ def test_errors_end_with_the_status_of_the_table(capsys: Captured, monkeypatch: 
     assert run_raising(KeyboardInterrupt(), monkeypatch) == 130
 
 
+def test_what_a_nursery_wrapped_ends_as_what_it_is(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_raising(ExceptionGroup("", [ExceptionGroup("", [UsageError("no")])]), monkeypatch) == 2
+    assert capsys.readouterr().err == "fluidfs: no\n"
+    assert run_raising(BaseExceptionGroup("", [UsageError("no"), KeyboardInterrupt()]), monkeypatch) == 130
+    assert run_raising(ExceptionGroup("two", [UsageError("no"), ValueError()]), monkeypatch) == 1
+
+
 def test_a_surprise_is_one_line_with_a_hint_and_with_debug_a_traceback(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ from tests.unit.http_server import Exchange, Script, answer, s3_error
 from tests.unit.rig import HttpObjects, Rig, pattern, running
 
 DATA = pattern(1 << 20)
+WHOLE = Extent(0, len(DATA))
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def identity_of(store: HttpObjects, key: str = "key") -> VersionIdentity:
     return VersionIdentity(store.identity, key, info.version, info.size)
 
 
-async def fetch(rig: Rig, identity: VersionIdentity, extent: Extent = Extent(0, len(DATA))) -> bytes:
+async def fetch(rig: Rig, identity: VersionIdentity, extent: Extent = WHOLE) -> bytes:
     sinks: list[MemorySink] = []
 
     def make_sink() -> MemorySink:
