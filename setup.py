@@ -48,9 +48,9 @@ ENGINE = [
 
 EXTENSIONS = [
     extension("sink", []),
-    extension("usage", []),
-    extension("objects", ["object_file.c"], headers=("libxxhash",)),
-    extension("slabs", ["slab.c"], headers=("libxxhash",)),
+    extension("usage", ["map_guard.c"]),
+    extension("objects", ["object_file.c", "map_guard.c"], headers=("libxxhash",)),
+    extension("slabs", ["slab.c", "map_guard.c"], headers=("libxxhash",)),
     extension("engine", ENGINE, libraries=("openssl",)),
 ]
 

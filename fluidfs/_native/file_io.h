@@ -38,8 +38,9 @@ static inline int64_t ff_read_whole(int fd, void *out, size_t length, uint64_t o
             /* A file system that knows no RWF_NOWAIT says so; the caller then waits elsewhere. */
             return errno == EOPNOTSUPP ? -EAGAIN : -errno;
         }
+        /* Some kernels answer 0 for what they would have to read; only a read that may wait knows the end. */
         if (n == 0)
-            return -ENODATA;
+            return nowait ? -EAGAIN : -ENODATA;
         done += (size_t)n;
     }
     return (int64_t)done;

@@ -4,6 +4,7 @@
 import errno
 import os
 
+cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -15,9 +16,7 @@ from fluidfs._native.usage cimport LevelUsage, ff_usage
 cdef extern from "object_file.h":
     """
     static size_t sizeof_object_sink(void) { return sizeof(ff_object_sink); }
-    static uint64_t header_object_bytes(ff_object *o) { return o->header->object_bytes; }
-    static uint32_t header_block_bytes(ff_object *o) { return o->header->block_bytes; }
-    static uint64_t header_block_count(ff_object *o) { return o->header->block_count; }
+    static int object_damaged(ff_object *o) { return ff_map_guard_hit(o->guard); }
     static uint64_t header_last_use(ff_object *o) { return atomic_load(&o->header->last_use_s); }
     static int header_sealed(ff_object *o) { return (int)atomic_load(&o->header->sealed); }
     static uint64_t object_bad_blocks(ff_object *o) { return atomic_load(&o->bad_blocks); }
@@ -27,7 +26,9 @@ cdef extern from "object_file.h":
     ctypedef enum ff_verify:
         FF_VERIFY_FIRST, FF_VERIFY_ALWAYS, FF_VERIFY_NEVER
     ctypedef struct ff_object:
-        pass
+        uint64_t object_bytes
+        uint64_t block_count
+        uint32_t block_bytes
     ctypedef struct ff_object_sink:
         ff_sink sink
     int ff_object_open(const char *data_path, const char *map_path, bint create, uint64_t object_bytes,
@@ -50,9 +51,7 @@ cdef extern from "object_file.h":
     void ff_object_sink_free(ff_object_sink *self) nogil
     uint64_t ff_checksum(const void *data, size_t length) nogil
     size_t sizeof_object_sink() nogil
-    uint64_t header_object_bytes(ff_object *o) nogil
-    uint32_t header_block_bytes(ff_object *o) nogil
-    uint64_t header_block_count(ff_object *o) nogil
+    bint object_damaged(ff_object *o) nogil
     uint64_t header_last_use(ff_object *o) nogil
     int header_sealed(ff_object *o) nogil
     uint64_t object_bad_blocks(ff_object *o) nogil
@@ -81,10 +80,12 @@ cdef class ObjectFile:
     """One version of an object in a level, open. Thread-safe, but for `close`.
 
     Raises OSError: ENOENT (not there, `create` false), EUCLEAN (there, but not of this format, identity or size),
-    EINVAL (sizes that no version may have), or the disk's own.
+    EBUSY (locked by another process for too long), EINVAL (sizes that no version may have), or the disk's own.
     """
 
     cdef ff_object *_object
+    cdef int _sinks
+    cdef bint _closing
     cdef LevelUsage _usage
     cdef bytes _boot_id
     cdef readonly uint64_t size_bytes
@@ -94,6 +95,8 @@ cdef class ObjectFile:
     def __cinit__(self, bytes data_path not None, bytes map_path not None, *, bint create, uint64_t object_bytes,
                   uint32_t block_bytes, bytes identity not None, bytes boot_id not None, LevelUsage usage not None):
         self._object = NULL
+        self._sinks = 0
+        self._closing = False
         self._usage = usage
         self._boot_id = boot_id
         if len(boot_id) != 16:
@@ -109,9 +112,9 @@ cdef class ObjectFile:
                                    identity_bytes, boot, usage.usage, &self._object)
         if error != 0:
             fail(error)
-        self.size_bytes = header_object_bytes(self._object)
-        self.block_bytes = header_block_bytes(self._object)
-        self.block_count = header_block_count(self._object)
+        self.size_bytes = self._object.object_bytes
+        self.block_bytes = self._object.block_bytes
+        self.block_count = self._object.block_count
 
     def __dealloc__(self):
         if self._object != NULL:
@@ -119,7 +122,7 @@ cdef class ObjectFile:
             self._object = NULL
 
     cdef ff_object *_open(self) except NULL:
-        if self._object == NULL:
+        if self._object == NULL or self._closing:
             raise ValueError("the object file is closed")
         return self._object
 
@@ -164,7 +167,7 @@ cdef class ObjectFile:
     def verify_block(self, uint64_t index):
         """Compares one block with its checksum: True right, False wrong (dropped and counted), None not complete.
 
-        Raises OSError when the disk fails.
+        A block that the disk cannot give is dropped and counted too, and raises OSError.
         """
         cdef ff_object *object = self._open()
         cdef int result
@@ -221,7 +224,13 @@ cdef class ObjectFile:
         ff_object_touch(self._open(), now_s)
 
     @property
+    def damaged(self):
+        """Whether the map was cut short, or could not be read, while it was mapped: all is a miss from then on."""
+        return bool(object_damaged(self._open()))
+
+    @property
     def complete(self):
+        """Whether every byte is present."""
         return bool(ff_object_complete(self._open()))
 
     @property
@@ -247,24 +256,36 @@ cdef class ObjectFile:
         object_pin(self._open(), index, by)
 
     def close(self):
-        """Ends the use of the version and its lock. No other call may be under way; sinks must be gone."""
-        if self._object != NULL:
+        """Ends the use of the version and its lock. No other call may be under way.
+
+        With sinks left the files stay open, and locked, until the last of them is gone.
+        """
+        self._closing = True
+        self._close_if_free()
+
+    cdef void _close_if_free(self) noexcept:
+        if self._closing and self._sinks == 0 and self._object != NULL:
             ff_object_close(self._object)
             self._object = NULL
 
 
+@cython.no_gc_clear
 cdef class ObjectSink(Sink):
     """Writes a job's bytes into an ObjectFile, and marks what is whole as present. It keeps the file open."""
 
     cdef ff_object_sink *_state
     cdef ObjectFile _file
+    cdef bint _counted
 
     def __cinit__(self, ObjectFile file not None):
         self._state = NULL
+        self._counted = False
         self._file = file
         self._state = <ff_object_sink *>calloc(1, sizeof_object_sink())
         if self._state == NULL or ff_object_sink_init(self._state, file._open()) != 0:
             raise MemoryError()
+        file._sinks += 1
+        self._counted = True
         self.sink = &self._state.sink
 
     def __dealloc__(self):
@@ -273,6 +294,9 @@ cdef class ObjectSink(Sink):
             ff_object_sink_free(self._state)
             free(self._state)
             self._state = NULL
+        if self._counted:
+            self._file._sinks -= 1
+            self._file._close_if_free()
 
     def write(self, uint64_t offset, const unsigned char[::1] data not None):
         """Takes bytes that came another way than through the engine (a copy from another level, a test)."""

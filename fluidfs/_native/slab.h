@@ -9,9 +9,12 @@
  *        8    4 format         1
  *       12    4 slot_count     a power of two
  *       16    8 capacity_bytes of the data file
- *       24    8 tail           atomic; where the next record goes; past capacity: the slab is full
+ *       24    8 tail           atomic; where the next record goes, at most capacity; bit 63: RETIRED, it takes no more
  *       32    8 last_use_s     atomic; of any object in it
- *       40    4 used_slots     atomic
+ *       40    4 used_slots     atomic; that are not EMPTY
+ *       44    4 reserved       0
+ *       48   16 boot_id        of the boot in which the tail is right: pages of the index reach the disk in any order,
+ *                              so after another boot whoever is alone with the slab counts tail and used_slots anew
  *
  * Slot (at 4096 + 64 * index):
  *
@@ -23,12 +26,13 @@
  *       32    8 checksum       XXH3-64 of the bytes
  *       40   24 reserved       0
  *
- * Writing: a slot is won (EMPTY to WRITING), space is taken at the tail, the record is written, then the slot's fields,
- * then COMPLETE (release). Readers load the state (acquire) first. A crash leaves a slot WRITING for ever, which costs its
- * space until the slab is evicted. Two processes that write one object write two records; either is right.
+ * Writing: a slot is won (EMPTY to WRITING), space is taken at the tail and counted, the record is written, then the
+ * slot's fields, then COMPLETE (release). Readers load the state (acquire) first. A slot that a crash left WRITING becomes
+ * DROPPED when somebody opens the slab alone; its space stays taken. Two processes that write one object write two
+ * records; either is right.
  *
- * Nothing in a slab is ever moved or written again; a slab is evicted whole, by unlinking. Users hold a shared flock on
- * the data file.
+ * Nothing in a slab is ever moved or written again, and its name is never given to another. It is evicted whole: RETIRED,
+ * so that what it counts for is settled, then unlinked. Users hold a shared flock on the data file.
  */
 #ifndef FLUIDFS_SLAB_H
 #define FLUIDFS_SLAB_H
@@ -38,6 +42,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "map_guard.h"
 #include "sink.h"
 #include "usage.h"
 
@@ -45,6 +50,10 @@
 #define FF_SLAB_FORMAT 1u
 #define FF_SLAB_HEADER_BYTES 4096u
 #define FF_SLAB_ALIGN 64u
+#define FF_SLAB_RETIRED (UINT64_C(1) << 63)
+/* What a slot may claim; an index that says more is wrong. */
+#define FF_SLAB_OBJECT_MAX (1u << 20)
+#define FF_SLAB_IDENTITY_MAX 4096u
 
 enum { FF_SLOT_EMPTY, FF_SLOT_WRITING, FF_SLOT_COMPLETE, FF_SLOT_DROPPED };
 
@@ -56,6 +65,8 @@ typedef struct {
     _Atomic uint64_t tail;
     _Atomic uint64_t last_use_s;
     _Atomic uint32_t used_slots;
+    uint32_t reserved;
+    uint8_t boot_id[16];
 } ff_slab_header;
 
 typedef struct {
@@ -68,10 +79,16 @@ typedef struct {
     uint8_t reserved[24];
 } ff_slot;
 
-_Static_assert(sizeof(ff_slot) == 64, "as the table above says");
+_Static_assert(sizeof(ff_slab_header) == 64 && offsetof(ff_slab_header, boot_id) == 48, "as the table above says");
+_Static_assert(sizeof(ff_slot) == 64 && offsetof(ff_slot, checksum) == 32, "as the table above says");
 
+/* The sizes are the process's own copy: the index is a file, and may change under us. */
 typedef struct {
     int data_fd;
+    uint32_t slot_count;
+    uint64_t capacity_bytes;
+    bool writable; /* the tail can be relied on */
+    ff_map_guard *guard; /* of the index; after a hit nothing is found or stored any more */
     ff_slab_header *header; /* the whole index, mapped shared */
     ff_slot *slots;
     size_t index_bytes;
@@ -79,22 +96,33 @@ typedef struct {
     ff_usage *usage;           /* of the level; outlives the slab */
 } ff_slab;
 
-/* Opens the slab of the two paths; with a `slot_count` that is not 0 makes it if it is not there.
- * -ENOENT, -EUCLEAN (not an index of this format), or an errno. */
+/* Opens the slab of the two paths; with a `slot_count` that is not 0 makes it if it is not there. `boot_id` has 16
+ * bytes. -ENOENT, -EUCLEAN (not a slab of this format), -EBUSY (another process held the exclusive lock for a second), or
+ * an errno. */
 int ff_slab_open(const char *data_path, const char *index_path, uint32_t slot_count, uint64_t capacity_bytes,
-                 ff_usage *usage, ff_slab **out);
+                 const uint8_t *boot_id, ff_usage *usage, ff_slab **out);
 void ff_slab_close(ff_slab *self);
 
 /* The slot of `key`, or -ENOENT. */
 int64_t ff_slab_find(const ff_slab *self, const uint8_t key[16]);
 
-/* Stores an object. Returns its slot; -ENOSPC when the slab, or the disk, is full; an errno. */
+/* Bytes that its records take, which is what it counts for in the level's usage. */
+uint64_t ff_slab_used_bytes(const ff_slab *self);
+
+/* Bytes that records may still take; 0 when it takes no more. */
+uint64_t ff_slab_room_bytes(const ff_slab *self);
+
+/* Has every process store elsewhere from now on. Returns ff_slab_used_bytes, which does not change any more. */
+uint64_t ff_slab_retire(ff_slab *self);
+
+/* Stores an object. Returns its slot; -ENOSPC when the slab takes no more, or the disk is full; -EINVAL for an object that
+ * no slab may hold; an errno. */
 int64_t ff_slab_put(ff_slab *self, const uint8_t key[16], const void *identity, uint32_t identity_bytes,
                     const void *data, uint32_t length);
 
 /* Reads `length` bytes at `offset` of the object in `slot`, cut at its end. The first time (or with `always`) all of
- * it is compared with its checksum. -EBADMSG: wrong; dropped and counted. -ENODATA: no object is there. -EAGAIN: with
- * `nowait`, it would have to wait for the disk. */
+ * it is compared with its checksum. -EBADMSG: wrong, -EIO: not to be had from the disk; both dropped and counted.
+ * -ENODATA: no object is there. -EAGAIN: with `nowait`, it would have to wait for the disk. */
 int64_t ff_slab_read(ff_slab *self, uint64_t slot, uint64_t offset, void *out, size_t length, bool always, bool nowait);
 
 /* 1 right, 0 nothing there, -EBADMSG wrong (dropped and counted), or an errno. */

@@ -5,7 +5,14 @@ from fluidfs._native.usage import LevelUsage
 
 class Slab:
     def __init__(
-        self, data_path: bytes, index_path: bytes, *, slot_count: int, capacity_bytes: int, usage: LevelUsage
+        self,
+        data_path: bytes,
+        index_path: bytes,
+        *,
+        slot_count: int,
+        capacity_bytes: int,
+        boot_id: bytes,
+        usage: LevelUsage,
     ) -> None: ...
     def fileno(self) -> int: ...
     def find(self, key: bytes) -> int | None: ...
@@ -20,7 +27,10 @@ class Slab:
     @property
     def used_bytes(self) -> int: ...
     @property
+    def room_bytes(self) -> int: ...
+    @property
     def capacity_bytes(self) -> int: ...
+    def retire(self) -> int: ...
     def close(self) -> None: ...
 
 class SlabSink(Sink):

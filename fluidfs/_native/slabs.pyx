@@ -14,33 +14,33 @@ from fluidfs._native.usage cimport LevelUsage, ff_usage
 
 cdef extern from "slab.h":
     """
-    static uint32_t slab_slots(ff_slab *s) { return s->header->slot_count; }
-    static uint64_t slab_capacity(ff_slab *s) { return s->header->capacity_bytes; }
-    static uint64_t slab_tail(ff_slab *s) {
-        uint64_t tail = atomic_load(&s->header->tail);
-        return tail < s->header->capacity_bytes ? tail : s->header->capacity_bytes;
-    }
     static uint64_t slab_last_use(ff_slab *s) { return atomic_load(&s->header->last_use_s); }
     static void slab_touch(ff_slab *s, uint64_t now) { atomic_store(&s->header->last_use_s, now); }
-    static int slab_fd(ff_slab *s) { return s->data_fd; }
     static int slot_complete(ff_slab *s, uint64_t i) {
-        return i < s->header->slot_count && atomic_load(&s->slots[i].state) == FF_SLOT_COMPLETE;
+        return i < s->slot_count && atomic_load(&s->slots[i].state) == FF_SLOT_COMPLETE;
     }
     static void slot_drop(ff_slab *s, uint64_t i) {
         uint32_t complete = FF_SLOT_COMPLETE;
-        if (i < s->header->slot_count)
+        if (i < s->slot_count)
             atomic_compare_exchange_strong(&s->slots[i].state, &complete, FF_SLOT_DROPPED);
     }
     static ff_slot slot_copy(ff_slab *s, uint64_t i) { return s->slots[i]; }
     """
     ctypedef struct ff_slab:
-        pass
+        int data_fd
+        uint32_t slot_count
+        uint64_t capacity_bytes
+    const uint32_t FF_SLAB_OBJECT_MAX
+    const uint32_t FF_SLAB_IDENTITY_MAX
     ctypedef struct ff_slot:
         uint32_t offset
         uint32_t length
         uint32_t identity_bytes
     int ff_slab_open(const char *data_path, const char *index_path, uint32_t slot_count, uint64_t capacity_bytes,
-                     ff_usage *usage, ff_slab **out) nogil
+                     const uint8_t *boot_id, ff_usage *usage, ff_slab **out) nogil
+    uint64_t ff_slab_used_bytes(const ff_slab *self) nogil
+    uint64_t ff_slab_room_bytes(const ff_slab *self) nogil
+    uint64_t ff_slab_retire(ff_slab *self) nogil
     void ff_slab_close(ff_slab *self) nogil
     int64_t ff_slab_find(const ff_slab *self, const uint8_t *key) nogil
     int64_t ff_slab_put(ff_slab *self, const uint8_t *key, const void *identity, uint32_t identity_bytes,
@@ -59,12 +59,8 @@ cdef extern from "slab.h":
         uint32_t filled
         int64_t slot
     void ff_slab_sink_init(ff_slab_sink *self) nogil
-    uint32_t slab_slots(ff_slab *s) nogil
-    uint64_t slab_capacity(ff_slab *s) nogil
-    uint64_t slab_tail(ff_slab *s) nogil
     uint64_t slab_last_use(ff_slab *s) nogil
     void slab_touch(ff_slab *s, uint64_t now) nogil
-    int slab_fd(ff_slab *s) nogil
     bint slot_complete(ff_slab *s, uint64_t i) nogil
     void slot_drop(ff_slab *s, uint64_t i) nogil
     ff_slot slot_copy(ff_slab *s, uint64_t i) nogil
@@ -74,21 +70,25 @@ cdef class Slab:
     """One slab, open. Thread-safe, but for `close`.
 
     With a `slot_count` (a power of two) the slab is made if it is not there. Raises OSError: ENOENT (not there),
-    EUCLEAN (not a slab of this format), or the disk's own.
+    EUCLEAN (not a slab of this format), EBUSY (locked by another process for too long), or the disk's own.
     """
 
     cdef ff_slab *_slab
     cdef LevelUsage _usage
 
     def __cinit__(self, bytes data_path not None, bytes index_path not None, *, uint32_t slot_count,
-                  uint64_t capacity_bytes, LevelUsage usage not None):
+                  uint64_t capacity_bytes, bytes boot_id not None, LevelUsage usage not None):
         self._slab = NULL
         self._usage = usage
+        if len(boot_id) != 16:
+            raise ValueError("a boot id has 16 bytes")
+        cdef const uint8_t *boot = <const uint8_t *><const char *>boot_id
         cdef const char *data_name = data_path
         cdef const char *index_name = index_path
         cdef int error
         with nogil:
-            error = ff_slab_open(data_name, index_name, slot_count, capacity_bytes, usage.usage, &self._slab)
+            error = ff_slab_open(data_name, index_name, slot_count, capacity_bytes, boot, usage.usage,
+                                 &self._slab)
         if error != 0:
             raise OSError(-error, os.strerror(-error))
 
@@ -104,7 +104,7 @@ cdef class Slab:
 
     def fileno(self):
         """The data file's descriptor; it stays the slab's."""
-        return slab_fd(self._open())
+        return self._open().data_fd
 
     def find(self, bytes key not None):
         """The slot of the object with this key of 16 bytes; None when it is not here."""
@@ -141,6 +141,7 @@ cdef class Slab:
         if not slot_complete(slab, slot):
             return None
         cdef ff_slot facts = slot_copy(slab, slot)
+        facts.length = min(facts.length, FF_SLAB_OBJECT_MAX)
         if offset >= facts.length:
             return b""
         if length > facts.length - offset:
@@ -175,12 +176,12 @@ cdef class Slab:
         cdef ff_slab *slab = self._open()
         cdef ff_slot facts
         result = []
-        for slot in range(slab_slots(slab)):
+        for slot in range(slab.slot_count):
             if slot_complete(slab, slot):
                 facts = slot_copy(slab, slot)
-                if facts.offset < facts.identity_bytes:
+                if facts.identity_bytes > min(facts.offset, FF_SLAB_IDENTITY_MAX):
                     continue
-                identity = os.pread(slab_fd(slab), facts.identity_bytes, facts.offset - facts.identity_bytes)
+                identity = os.pread(slab.data_fd, facts.identity_bytes, facts.offset - facts.identity_bytes)
                 if len(identity) == facts.identity_bytes:
                     result.append((slot, identity, facts.length))
         return result
@@ -195,11 +196,21 @@ cdef class Slab:
 
     @property
     def used_bytes(self):
-        return slab_tail(self._open())
+        """What it counts for in the level's usage."""
+        return ff_slab_used_bytes(self._open())
+
+    @property
+    def room_bytes(self):
+        """What records, with their identities, may still take; 0 when it takes no more."""
+        return ff_slab_room_bytes(self._open())
 
     @property
     def capacity_bytes(self):
-        return slab_capacity(self._open())
+        return self._open().capacity_bytes
+
+    def retire(self):
+        """Has every process store elsewhere from now on; its used bytes, which do not change any more."""
+        return ff_slab_retire(self._open())
 
     def close(self):
         """Ends the use of the slab and its lock. No other call may be under way."""

@@ -22,6 +22,7 @@
 #define FLUIDFS_USAGE_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define FF_USAGE_MAGIC "FLUIDLVL"
@@ -40,6 +41,8 @@ typedef struct {
     _Atomic uint64_t evicted_bytes;
     _Atomic uint64_t bad_blocks;
 } ff_usage;
+
+_Static_assert(offsetof(ff_usage, used_bytes) == 16 && offsetof(ff_usage, bad_blocks) == 64, "as the table above says");
 
 static inline void ff_usage_add(ff_usage *self, uint64_t bytes) {
     atomic_fetch_add_explicit(&self->used_bytes, bytes, memory_order_relaxed);

@@ -1,16 +1,16 @@
 # cython: language_level=3
 """A level's shared counters, mapped from its own file; usage.h has the format."""
 
+import errno
 import os
 
 from libc.stdint cimport uint64_t
-from libc.string cimport memcmp
 
 cdef extern from "usage.h":
     """
     #include <string.h>
     #include <sys/mman.h>
-    #define FF_LOAD(field) atomic_load(&self->field)
+    #include "map_guard.h"
 
     enum { FF_USED, FF_QUOTA, FF_HIGH, FF_LOW, FF_GENERATION, FF_EVICTED, FF_BAD };
 
@@ -41,8 +41,17 @@ cdef extern from "usage.h":
         void *base = mmap(NULL, FF_USAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         return base == MAP_FAILED ? NULL : base;
     }
-    static void usage_unmap(ff_usage *self) { munmap(self, FF_USAGE_BYTES); }
+    static void usage_unmap(ff_usage *self, ff_map_guard *guard) {
+        ff_map_guard_remove(guard);
+        munmap(self, FF_USAGE_BYTES);
+    }
+    static int usage_is_blank(const ff_usage *self) {
+        static const char zeros[FF_USAGE_BYTES];
+        return memcmp(self, zeros, sizeof zeros) == 0;
+    }
     """
+    ff_map_guard *ff_map_guard_add(void *base, size_t bytes) nogil
+    bint ff_map_guard_hit(const ff_map_guard *guard) nogil
     enum:
         FF_USED, FF_QUOTA, FF_HIGH, FF_LOW, FF_GENERATION, FF_EVICTED, FF_BAD
         FF_USAGE_BYTES
@@ -52,37 +61,48 @@ cdef extern from "usage.h":
     bint usage_is_ours(const ff_usage *self) nogil
     void usage_initialise(ff_usage *self) nogil
     void *usage_map(int fd) nogil
-    void usage_unmap(ff_usage *self) nogil
-    void ff_usage_add(ff_usage *self, uint64_t bytes) nogil
+    void usage_unmap(ff_usage *self, ff_map_guard *guard) nogil
+    bint usage_is_blank(const ff_usage *self) nogil
     void ff_usage_subtract(ff_usage *self, uint64_t bytes) nogil
 
 
 cdef class LevelUsage:
     """The counters of the level whose file is open as `fd` (which the caller may close afterwards).
 
-    A new (empty) file is filled in; the caller holds the level's lock while it makes one. Raises ValueError for a file
-    of another kind or format, OSError when it cannot be allocated or mapped.
+    A new file (empty, or all zeros: its maker was killed) is filled in; the caller holds the level's lock meanwhile.
+    Raises ValueError for a file of another kind or format, OSError when it cannot be allocated or mapped.
+
+    When somebody cuts the file short under us, all counters read 0: a level of quota 0 takes nothing more.
     """
 
     def __cinit__(self, int fd):
         self.usage = NULL
-        new = os.fstat(fd).st_size == 0
-        if new:
-            os.posix_fallocate(fd, 0, FF_USAGE_BYTES)
-        elif os.fstat(fd).st_size != FF_USAGE_BYTES:
+        self._guard = NULL
+        size = os.fstat(fd).st_size
+        if size > FF_USAGE_BYTES:
             raise ValueError("not a level file of fluidfs: its size is wrong")
+        if size < FF_USAGE_BYTES:
+            if os.pread(fd, FF_USAGE_BYTES, 0).strip(b"\0"):
+                raise ValueError("not a level file of fluidfs: its size is wrong")
+            os.posix_fallocate(fd, 0, FF_USAGE_BYTES)
         self.usage = <ff_usage *>usage_map(fd)
         if self.usage == NULL:
-            raise OSError("the level file cannot be mapped")
-        if new:
+            raise OSError(errno.ENOMEM, "the level file cannot be mapped")
+        self._guard = ff_map_guard_add(self.usage, FF_USAGE_BYTES)
+        if usage_is_blank(self.usage):
             usage_initialise(self.usage)
-        elif not usage_is_ours(self.usage):
+        if not usage_is_ours(self.usage):
             raise ValueError("not a level file of fluidfs, or of another format")
 
     def __dealloc__(self):
         if self.usage != NULL:
-            usage_unmap(self.usage)
+            usage_unmap(self.usage, self._guard)
             self.usage = NULL
+
+    @property
+    def damaged(self):
+        """Whether the file was cut short, or could not be read, while it was mapped."""
+        return bool(ff_map_guard_hit(self._guard))
 
     @property
     def used_bytes(self):
@@ -131,6 +151,6 @@ cdef class LevelUsage:
         ff_usage_subtract(self.usage, bytes)
         usage_bump(self.usage, FF_EVICTED, bytes)
 
-    def add(self, uint64_t bytes):
-        """Counts `bytes` that came without a sink: a version that moved here from another level."""
-        ff_usage_add(self.usage, bytes)
+    def subtract(self, uint64_t bytes):
+        """Takes `bytes` off that turned out not to be there; stops at 0."""
+        ff_usage_subtract(self.usage, bytes)

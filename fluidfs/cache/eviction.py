@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fluidfs._native.slabs import Slab
-from fluidfs.cache.files import data_path, index_path, map_path, read_map_header, slab_path
+from fluidfs.cache.files import data_path, index_path, read_map_header, slab_path
 from fluidfs.cache.identity import VersionIdentity, decode_identity
 from fluidfs.cache.level import Level
+from fluidfs.cache.moving import copy_down
 from fluidfs.cache.quota import Candidate, choose_victims
+from fluidfs.cache.recount import correct_overcount, open_slabs
+from fluidfs.cache.removal import unlink_version
+from fluidfs.cache.slabs import open_slab, slab_names_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,45 +53,22 @@ def candidates_of(level: Level) -> Iterator[Candidate]:
         except (OSError, ValueError):
             continue
         yield Candidate(stem, "object", size, header.last_use_s)
-    for stem in level.files.slab_stems():
-        try:
-            slab = open_slab(level, stem)
-        except OSError:
-            continue
-        yield Candidate(stem, "slab", slab.used_bytes, slab.last_use_s)
-        slab.close()
+    for number, slab in open_slabs(level):
+        yield Candidate(level.files.slabs / str(number), "slab", slab.used_bytes, slab.last_use_s)
 
 
-def open_slab(level: Level, stem: Path) -> Slab:
-    """A slab found in the directory; raises OSError."""
-    return Slab(
-        os.fsencode(slab_path(stem)),
-        os.fsencode(index_path(stem)),
-        slot_count=0,
-        capacity_bytes=0,
-        usage=level.usage,
-    )
-
-
-def evict(
-    level: Level,
-    *,
-    target_bytes: int,
-    wanted: Callable[[Candidate], bool] = lambda _: True,
-    lower: Level | None = None,
-    wait: bool = False,
-) -> EvictReport:
+def evict(level: Level, *, target_bytes: int, lower: Level | None = None, wait: bool = False) -> EvictReport:
     """Brings the level's usage down to `target_bytes`, the least recently used first; waits for the disk.
 
-    Only what `wanted` admits goes. With a `lower` level versions move there while it has room. Does nothing when
-    another process is evicting, unless `wait`. Raises OSError.
+    With a `lower` level versions move there while it has room. Does nothing when another process is evicting, unless
+    `wait`. When nothing is left to evict and the usage is still above the target, it is counted anew. Raises OSError.
     """
     with evictor_lock(level, wait=wait) as ours:
         if not ours:
             return EvictReport(0, 0, 0)
         excess = level.usage.used_bytes - target_bytes
         # In use is known only by trying, so all are candidates and the choice is made again from what is left.
-        remaining = [candidate for candidate in candidates_of(level) if wanted(candidate)]
+        remaining = list(candidates_of(level)) if excess > 0 else []
         versions = bytes_freed = kept = 0
         while excess > 0 and remaining:
             victims = choose_victims(remaining, excess_bytes=excess)
@@ -103,6 +82,8 @@ def evict(
                 versions += 1
                 bytes_freed += freed
             excess = level.usage.used_bytes - target_bytes
+        if excess > 0:
+            correct_overcount(level)
         return EvictReport(versions, bytes_freed, kept)
 
 
@@ -123,16 +104,11 @@ def evict_matching(level: Level, wanted: Callable[[VersionIdentity], bool]) -> E
                 kept += freed is None
                 versions += freed is not None
                 bytes_freed += freed or 0
-        for stem in level.files.slab_stems():
-            try:
-                slab = open_slab(level, stem)
-            except OSError:
-                continue
+        for _, slab in open_slabs(level):
             for slot, encoded, _ in slab.entries():
                 if _admits(wanted, encoded):
                     slab.drop(slot)
                     versions += 1
-            slab.close()
     return EvictReport(versions, bytes_freed, kept)
 
 
@@ -157,69 +133,26 @@ def _evict_object(level: Level, stem: Path, lower: Level | None) -> int | None:
         if not file.alone():
             return None
         present = file.present_bytes
-        if lower is not None and lower.fault is None and lower.has_room(present):
-            _copy_down(stem, lower.files.object_stem(identity.digest()), lower, present)
-        # The map first: a version without a map is not there, whatever happens to us between the two.
-        map_path(stem).unlink(missing_ok=True)
-        data_path(stem).unlink(missing_ok=True)
+        if lower is not None and lower.fault is None and present and lower.has_room(present):
+            copy_down(file, stem, identity, lower)
+        if not unlink_version(stem):
+            return None
         level.usage.count_evicted(present)
         return present
     finally:
         file.close()
 
 
-def _copy_down(stem: Path, target: Path, lower: Level, present: int) -> None:
-    """Copies a version that nobody has open. A failure costs only the copy."""
-    if map_path(target).exists():
-        return
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.moving")
-    try:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _copy_sparse(data_path(stem), temporary)
-        os.replace(temporary, data_path(target))
-        shutil.copyfile(map_path(stem), temporary)
-        os.replace(temporary, map_path(target))
-        lower.usage.add(present)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        lower.report_fault(error.strerror or "cannot be written")
-
-
-def _copy_sparse(source: Path, target: Path) -> None:
-    """Copies data and leaves holes holes."""
-    fd_in = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-    fd_out = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        size = os.fstat(fd_in).st_size
-        os.ftruncate(fd_out, size)
-        offset = 0
-        while offset < size:
-            try:
-                offset = os.lseek(fd_in, offset, os.SEEK_DATA)
-            except OSError:
-                break  # ENXIO: a hole up to the end
-            end = os.lseek(fd_in, offset, os.SEEK_HOLE)
-            while offset < end:
-                data = os.pread(fd_in, min(1 << 20, end - offset), offset)
-                if not data:
-                    return
-                os.pwrite(fd_out, data, offset)
-                offset += len(data)
-        os.fdatasync(fd_out)
-    finally:
-        os.close(fd_in)
-        os.close(fd_out)
-
-
 def _evict_slab(level: Level, stem: Path) -> int | None:
     # Slabs go even while processes have them open: they keep what they have, by the unlinked file. Their users would
     # otherwise hold every slab for as long as they run.
     try:
-        slab = open_slab(level, stem)
-        used = slab.used_bytes
-        slab.close()
-        index_path(stem).unlink(missing_ok=True)
-        slab_path(stem).unlink(missing_ok=True)
+        with slab_names_lock(level.files, wait=True):
+            slab = open_slab(level.files, int(stem.name), usage=level.usage, boot_id=level.boot_id)
+            used = slab.retire()
+            slab.close()
+            index_path(stem).unlink(missing_ok=True)
+            slab_path(stem).unlink(missing_ok=True)
     except OSError:
         return None
     level.usage.count_evicted(used)

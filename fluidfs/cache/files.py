@@ -3,13 +3,14 @@
     PATH/v1/level               quota and shared counters (usage.h)
     PATH/v1/evict.lock          held by the one evictor
     PATH/v1/objects/ab/cd/…     <hash>.data and <hash>.map (object_file.h)
-    PATH/v1/slabs/              <number>.slab and <number>.idx (slab.h)
+    PATH/v1/slabs/              <number>.slab and <number>.idx (slab.h); makers and removers lock it
 
 `v1` is the format: another format lives beside it, and neither harms the other.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,8 +65,19 @@ class LevelFiles:
 
     def slab_stems(self) -> list[Path]:
         """The stems of all slabs that have an index, the newest first."""
-        stems = [path.with_suffix("") for path in _glob(self.slabs, "*.idx") if path.stem.isdigit()]
+        stems = [path.with_suffix("") for path in _glob(self.slabs, "*.idx") if slab_number(path) is not None]
         return sorted(stems, key=lambda stem: int(stem.name), reverse=True)
+
+    def slab_numbers(self) -> list[int]:
+        """The numbers that slabs, or what is left of them, have."""
+        numbers = (slab_number(path) for path in _glob(self.slabs, "*"))
+        return [number for number in numbers if number is not None]
+
+
+def slab_number(path: Path) -> int | None:
+    """The number in the name of a slab's file; None for a name that we do not give."""
+    name = path.name.partition(".")[0]
+    return int(name) if name.isascii() and name.isdecimal() and name == str(int(name)) else None
 
 
 def _glob(directory: Path, pattern: str) -> Iterator[Path]:
@@ -107,8 +119,12 @@ class MapHeader:
 
 def read_map_header(stem: Path) -> MapHeader:
     """Reads a version's header. Raises OSError when it cannot be read, ValueError when it is not a map of ours."""
-    with map_path(stem).open("rb") as file:
-        page = file.read(_HEADER_BYTES)
+    # A pipe that somebody put there must not keep us waiting.
+    fd = os.open(map_path(stem), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        page = os.pread(fd, _HEADER_BYTES, 0)
+    finally:
+        os.close(fd)
     if len(page) < _HEADER_BYTES:
         raise ValueError("a map is too short")
     magic, format_, _, size, block_bytes, _, _, last_use_s, _, sealed, identity_bytes = _HEADER.unpack_from(page)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,18 @@ from fluidfs._native.usage import LevelUsage
 from fluidfs.cache.files import FORMAT_DIRECTORY, LevelFiles, data_path, map_path, read_map_header
 from fluidfs.cache.identity import VersionIdentity
 from fluidfs.cache.quota import DEFAULT_DISK_SHARE, limits_of
+from fluidfs.cache.removal import remove_if_unused
 from fluidfs.cache.slabs import SlabSet
 from fluidfs.config import LevelSpec
-from fluidfs.errors import CacheUnusable
+from fluidfs.errors import CacheFull, CacheUnusable
 
 # How long a level that failed is left alone before it is tried again.
 FAULT_PAUSE_S = 30.0
+# One try finds what is there, one removes what is damaged, one makes it anew; one is spare, for what others do.
+_OPEN_TRIES = 4
+# These are about one version, or about this process; the level can serve the others.
+_OF_ONE_VERSION = (errno.EBUSY, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def boot_id() -> bytes:
@@ -38,6 +45,8 @@ class Level:
         self.spec = spec
         self.files = LevelFiles(Path(spec.path) / FORMAT_DIRECTORY)
         self.boot_id = boot_id()
+        # Bytes that jobs of this process were promised room for and have not brought, or not ended bringing.
+        self.reserved_bytes = 0
         self._block_bytes = block_bytes
         self._clock = clock
         self._fault: str | None = None
@@ -50,20 +59,15 @@ class Level:
             raise CacheUnusable(
                 f"the cache directory {spec.path} cannot be used: {error}; name another, or remove {self.files.root}"
             ) from error
-        self.slabs = SlabSet(self.files, self.usage)
+        self.slabs = SlabSet(self.files, self.usage, self.boot_id)
 
     def _open_usage(self) -> LevelUsage:
         files = self.files
         files.root.parent.mkdir(parents=True, exist_ok=True)
-        files.root.mkdir(mode=0o700, exist_ok=True)
-        owner = files.root.stat().st_uid
-        if owner != os.geteuid():
-            raise CacheUnusable(
-                f"the cache directory {self.spec.path} belongs to user {owner}: name one of your own with --cache"
-            )
-        files.objects.mkdir(mode=0o700, exist_ok=True)
-        files.slabs.mkdir(mode=0o700, exist_ok=True)
-        fd = os.open(files.level, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        for directory in (files.root, files.objects, files.slabs):
+            directory.mkdir(mode=0o700, exist_ok=True)
+            self._check_owned(directory)
+        fd = os.open(files.level, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
             # One process makes the file; the others wait until it is whole.
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -79,6 +83,19 @@ class Level:
             os.close(fd)
         return usage
 
+    def _check_owned(self, directory: Path) -> None:
+        """What others could write to, they could fill with bytes that are not the objects'."""
+        found = directory.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise CacheUnusable(f"the cache directory {directory} is a link: name its target with --cache")
+        if found.st_uid != os.geteuid():
+            raise CacheUnusable(
+                f"the cache directory {self.spec.path} belongs to user {found.st_uid}: "
+                "name one of your own with --cache"
+            )
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            directory.chmod(0o700)
+
     def _default_quota(self) -> int:
         disk = os.statvfs(self.files.root)
         return int(disk.f_blocks * disk.f_frsize * DEFAULT_DISK_SHARE)
@@ -88,6 +105,8 @@ class Level:
     @property
     def fault(self) -> str | None:
         """Why the level is left alone at the moment; None when it is in use."""
+        if self.usage.damaged:
+            return f"{self.files.level} was damaged while it was in use"
         if self._fault is not None and self._clock() >= self._fault_until:
             self._fault = None
         return self._fault
@@ -103,7 +122,7 @@ class Level:
 
     def has_room(self, size_bytes: int) -> bool:
         """Whether the quota leaves room for so many bytes more."""
-        return self.usage.used_bytes + size_bytes <= self.usage.quota_bytes
+        return self.usage.used_bytes + self.reserved_bytes + size_bytes <= self.usage.quota_bytes
 
     @property
     def excess_bytes(self) -> int:
@@ -114,32 +133,37 @@ class Level:
     # ---- versions
 
     def open_object(self, identity: VersionIdentity, *, create: bool) -> ObjectFile | None:
-        """The version's file; None when it is not here (and not to be made). Raises CacheUnusable.
+        """The version's file; None when it is not here (and not to be made), or cannot be had at the moment.
 
-        A file that is not what its name says (damaged, or of another format) is removed, and counts as not here.
+        A file that is not what its name says (damaged, or of another format) is removed, and counts as not here; one
+        that is in use cannot be had. Raises CacheFull when the disk has no room for it, CacheUnusable when the level
+        fails.
         """
-        stem = self.files.object_stem(identity.digest())
-        try:
-            block_bytes = read_map_header(stem).block_bytes
-        except FileNotFoundError:
-            if not create:
-                return None
-            block_bytes = self._block_bytes
-        except (OSError, ValueError):
-            block_bytes = self._block_bytes
-        for _ in range(3):
+        return self._open(self.files.object_stem(identity.digest()), identity, create=create)
+
+    def open_copy(self, stem: Path, identity: VersionIdentity) -> ObjectFile | None:
+        """Like `open_object` with `create`, for a version found as `stem` in another level."""
+        return self._open(self.files.object_stem(bytes.fromhex(stem.name)), identity, create=True)
+
+    def _open(self, stem: Path, identity: VersionIdentity, *, create: bool) -> ObjectFile | None:
+        for _ in range(_OPEN_TRIES):
+            block_bytes = _block_bytes_of(stem) or self._block_bytes
             try:
                 return self._open_stem(stem, identity, block_bytes, create=create)
             except OSError as error:
                 if error.errno == errno.ENOENT and not create:
                     return None
                 if error.errno == errno.ENOENT:
-                    _make_parents(stem)
+                    self._make_parents(stem)
                 elif error.errno in (errno.EUCLEAN, errno.EINVAL):
-                    remove_if_unused(stem)
+                    # Another process may have made it meanwhile, with blocks of another size.
+                    if _block_bytes_of(stem) in (None, block_bytes):
+                        remove_if_unused(stem)
+                elif error.errno in _OF_ONE_VERSION:
+                    return None
                 else:
-                    raise CacheUnusable(f"the cache directory {self.spec.path}: {error.strerror}") from error
-        raise CacheUnusable(f"the cache file {stem} is damaged and in use")
+                    raise self._error(error) from error
+        return None
 
     def _open_stem(self, stem: Path, identity: VersionIdentity, block_bytes: int, *, create: bool) -> ObjectFile:
         return ObjectFile(
@@ -154,42 +178,32 @@ class Level:
         )
 
     def open_stem(self, stem: Path) -> tuple[ObjectFile, VersionIdentity]:
-        """A version found in the directory. Raises OSError, or ValueError when it is not a version of ours."""
+        """A version found in the directory. Raises OSError, or ValueError when it is not a version of ours.
+
+        Of a key that was too long for the header the identity has the beginning only, and another digest than the stem.
+        """
         header = read_map_header(stem)
         return self._open_stem(stem, header.identity, header.block_bytes, create=False), header.identity
+
+    def _make_parents(self, stem: Path) -> None:
+        try:
+            for directory in (self.files.objects, stem.parent.parent, stem.parent):
+                directory.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise self._error(error) from error
+
+    def _error(self, error: OSError) -> CacheFull | CacheUnusable:
+        kind = CacheFull if error.errno in _FULL else CacheUnusable
+        return kind(f"the cache directory {self.spec.path}: {error.strerror}")
 
     def close(self) -> None:
         """Lets go of the slabs. Versions that are open stay so."""
         self.slabs.close()
 
 
-def _make_parents(stem: Path) -> None:
+def _block_bytes_of(stem: Path) -> int | None:
+    """The size of blocks that a version's map has; None where there is none that could be read."""
     try:
-        stem.parent.parent.mkdir(mode=0o700, exist_ok=True)
-        stem.parent.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise CacheUnusable(f"the cache directory {stem.parent} cannot be made: {error.strerror}") from error
-
-
-def remove_if_unused(stem: Path) -> bool:
-    """Unlinks a version's files, whatever is in them, unless somebody has it open. Says whether it did."""
-    data = data_path(stem)
-    try:
-        fd = os.open(data, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        map_path(stem).unlink(missing_ok=True)
-        return True
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The lock is on the file; the name may be another's by now.
-        if os.fstat(fd).st_ino != data.stat().st_ino:
-            return False
-        map_path(stem).unlink(missing_ok=True)
-        data.unlink()
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return True
+        return read_map_header(stem).block_bytes
+    except (OSError, ValueError):
+        return None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,12 +20,17 @@ from fluidfs.cache.room import make_room, punch_behind
 from fluidfs.cache.slabs import SMALL_OBJECT_BYTES, SmallObject
 from fluidfs.cache.version import CachedVersion
 from fluidfs.config import Verify
-from fluidfs.errors import CacheUnusable
+from fluidfs.errors import CacheError, CacheFull
 
 log = logging.getLogger(__name__)
 
 # Threads that may wait for a cache disk at once: a disk that hangs must not take all of trio's threads.
 DISK_THREADS = 8
+# Versions that nobody uses and that are kept open all the same: each costs a descriptor, of which a process often has
+# no more than 1024.
+MAX_IDLE_VERSIONS = 256
+# An eviction that found nothing to evict looked at every version; it does not do so again for a while.
+FRUITLESS_PAUSE_S = 1.0
 
 
 @dataclass(slots=True)
@@ -54,7 +61,10 @@ class Cache:
         self._clock = clock
         self._versions: dict[bytes, CachedVersion] = {}
         self._opening: dict[bytes, _Opening] = {}
+        # In the order in which their last user went.
+        self._idle: dict[CachedVersion, None] = {}
         self._room = trio.Lock()
+        self._fruitless_until: dict[Level, float] = {}
 
     # ---- versions with a file of their own
 
@@ -72,9 +82,16 @@ class Cache:
             finally:
                 del self._opening[digest]
                 opening.done.set()
-        elif version.file is not None and version.users == 0:
-            await trio.to_thread.run_sync(version.recheck, limiter=self.disk)
-        version.users += 1
+            version.users += 1
+            return version
+        was_idle = version.users == 0
+        self.hold(version)  # from here on nobody closes it
+        if version.file is not None and was_idle:
+            try:
+                await trio.to_thread.run_sync(version.recheck, limiter=self.disk)
+            except BaseException:
+                self.release(version)
+                raise
         return version
 
     def _open_file(self, identity: VersionIdentity) -> CachedVersion:
@@ -90,21 +107,33 @@ class Cache:
     def _try_open(self, level: Level, identity: VersionIdentity, *, create: bool) -> ObjectFile | None:
         try:
             return level.open_object(identity, create=create)
-        except CacheUnusable as error:
-            self.report_fault(level, error.message)
+        except CacheError as error:
+            self._note(level, error)
             return None
 
     def release(self, version: CachedVersion) -> None:
         """Takes a user back. The file stays open for a while: what was compared need not be compared again."""
         version.users -= 1
-        version.idle_since = self._clock()
-        if version.users == 0 and version.file is None:
+        if version.users != 0:
+            return
+        if version.file is None:
             del self._versions[version.identity.digest()]
+            return
+        version.idle_since = self._clock()
+        version.file.touch(int(time.time()))
+        self._idle[version] = None
+        if len(self._idle) > MAX_IDLE_VERSIONS:
+            self.forget(next(iter(self._idle)))
+
+    def hold(self, version: CachedVersion) -> None:
+        """Counts one more user of a version that is open; `release` takes it back."""
+        version.users += 1
+        self._idle.pop(version, None)
 
     def idle(self, *, since_s: float) -> Iterator[CachedVersion]:
         """Versions that nobody has used for so long."""
         now = self._clock()
-        for version in list(self._versions.values()):
+        for version in list(self._idle):
             if version.users == 0 and now - version.idle_since >= since_s:
                 yield version
 
@@ -113,9 +142,9 @@ class Cache:
         if version.users != 0:
             raise ValueError("a version in use cannot be closed")
         self.completed.discard(version)
+        self._idle.pop(version, None)
         del self._versions[version.identity.digest()]
-        if version.file is not None:
-            version.file.close()
+        version.close()
 
     @property
     def open_versions(self) -> tuple[CachedVersion, ...]:
@@ -153,7 +182,7 @@ class Cache:
         `around` is where its readers are: if nothing else can go, blocks of this very version go that are far from it.
         """
         level = version.level
-        if level is None or version.file is None or level.fault is not None:
+        if level is None or version.file is None or level.fault is not None or size_bytes > level.usage.quota_bytes:
             return False
         if level.excess_bytes > 0:
             self.evict_wanted.set()
@@ -161,22 +190,40 @@ class Cache:
             return True
         async with self._room:
             if not level.has_room(size_bytes):
-                await self.evict_now(level)
+                await self.evict_now(level, size_bytes=size_bytes)
             if not level.has_room(size_bytes):
                 await trio.to_thread.run_sync(
                     partial(punch_behind, version, size_bytes=size_bytes, around=around), limiter=self.disk
                 )
         return level.has_room(size_bytes)
 
-    async def evict_now(self, level: Level) -> None:
-        """Brings the level below its low watermark, as far as what is not in use allows."""
+    @asynccontextmanager
+    async def room(self, version: CachedVersion, size_bytes: int, *, around: int) -> AsyncIterator[bool]:
+        """As `admit`, and keeps what was admitted from being promised to others of this process while it lasts."""
+        admitted = await self.admit(version, size_bytes, around=around)
+        level = version.level if admitted else None
+        if level is not None:
+            level.reserved_bytes += size_bytes
+        try:
+            yield admitted
+        finally:
+            if level is not None:
+                level.reserved_bytes -= size_bytes
+
+    async def evict_now(self, level: Level, *, size_bytes: int = 0) -> None:
+        """Brings the level below its low watermark, and to room for `size_bytes`, as far as what is in use allows."""
+        if self._clock() < self._fruitless_until.get(level, -math.inf):
+            return
         for version in list(self.idle(since_s=0)):
             if version.level is level:
                 self.forget(version)
         index = self.levels.index(level)
         lower = self.levels[index + 1] if index + 1 < len(self.levels) else None
+        before = level.usage.used_bytes
         try:
-            report = await trio.to_thread.run_sync(partial(make_room, level, lower), limiter=self.disk)
+            report = await trio.to_thread.run_sync(
+                partial(make_room, level, lower, size_bytes=size_bytes), limiter=self.disk
+            )
         except OSError as error:
             self.report_fault(level, error.strerror or str(error))
             return
@@ -184,6 +231,13 @@ class Cache:
             log.info(
                 "evicted", extra={"level": level.spec.path, "versions": report.versions, "bytes": report.bytes_freed}
             )
+        elif level.usage.used_bytes >= before:
+            self._fruitless_until[level] = self._clock() + FRUITLESS_PAUSE_S
+
+    def _note(self, level: Level, error: CacheError) -> None:
+        """A level that is full is in use all the same: what it has can be read."""
+        if not isinstance(error, CacheFull):
+            self.report_fault(level, error.message)
 
     def report_fault(self, level: Level, reason: str) -> None:
         """Takes the level out of use for a while; reads go through meanwhile."""
@@ -219,24 +273,24 @@ class Cache:
                 continue
             try:
                 return level, level.slabs.sink(identity)
-            except CacheUnusable as error:
-                self.report_fault(level, error.message)
+            except CacheError as error:
+                self._note(level, error)
         return None
 
     def keep_small(self, level: Level, sink: SlabSink, identity: VersionIdentity) -> SmallObject | None:
         """Where the sink's object lies now; None when the level could not keep it."""
         try:
             return level.slabs.stored(sink, identity)
-        except CacheUnusable as error:
-            self.report_fault(level, error.message)
+        except CacheError as error:
+            self._note(level, error)
             return None
 
     def close(self) -> None:
         """Closes all that is open. Nothing may be in use."""
         for version in list(self._versions.values()):
-            if version.file is not None:
-                version.file.close()
+            version.close()
         self._versions.clear()
+        self._idle.clear()
         self.completed.clear()
         for level in self.levels:
             level.close()

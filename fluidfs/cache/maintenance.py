@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 from fluidfs._native.objects import ObjectFile
-from fluidfs.cache.eviction import EvictReport, evict_matching, evictor_lock, open_slab
+from fluidfs.cache.collection import GcReport, collect_level
+from fluidfs.cache.eviction import EvictReport, evict_matching
 from fluidfs.cache.eviction import evict as evict_down_to
-from fluidfs.cache.files import data_path, index_path, map_path, read_map_header, slab_path
+from fluidfs.cache.files import FORMAT_DIRECTORY, slab_path
 from fluidfs.cache.identity import VersionIdentity, decode_identity
-from fluidfs.cache.level import Level, remove_if_unused
+from fluidfs.cache.level import Level
+from fluidfs.cache.recount import open_slabs
 from fluidfs.config import LevelSpec
 from fluidfs.config.values import DEFAULT_BLOCK_SIZE
 from fluidfs.errors import CacheUnusable
@@ -69,16 +71,6 @@ class VerifyReport:
 
 
 @dataclass(frozen=True, slots=True)
-class GcReport:
-    """What was removed because nothing could use it, and the usage counter before and after it was counted anew."""
-
-    orphans_removed: int
-    bytes_freed: int
-    usage_before_bytes: int
-    usage_after_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class LevelUsage:
     """What a level holds and may hold, and what its disk has left."""
 
@@ -92,7 +84,7 @@ class LevelUsage:
 @contextmanager
 def _existing(spec: LevelSpec) -> Iterator[Level]:
     """The level, which must be there: looking at a cache makes none."""
-    if not (Path(spec.path) / "v1" / "level").exists():
+    if not (Path(spec.path) / FORMAT_DIRECTORY / "level").exists():
         raise CacheUnusable(f"there is no cache in {spec.path}")
     level = Level(LevelSpec(spec.path, None, spec.medium), block_bytes=DEFAULT_BLOCK_SIZE)
     try:
@@ -113,22 +105,20 @@ def level_usage(spec: LevelSpec) -> LevelUsage:
 def list_versions(spec: LevelSpec) -> Iterator[CachedVersion]:
     """Everything in the level, object versions first, in no order."""
     with _existing(spec) as level:
-        for stem, file, identity in _objects(level):
-            header = read_map_header(stem)
-            yield _shown("object", identity, file.present_bytes, file.sealed, not file.alone(), header.last_use_s)
-        for stem in level.files.slab_stems():
-            in_use = _is_locked(slab_path(stem))
-            try:
-                slab = open_slab(level, stem)
-            except OSError:
-                continue
-            for _, encoded, length in slab.entries():
+        for file, identity in _objects(level):
+            facts = (file.present_bytes, file.sealed, not file.alone(), file.last_use_s)
+            file.close()  # alone, we would keep others from opening it for as long as the caller looks at it
+            yield _shown("object", identity, *facts)
+        for number, slab in open_slabs(level):
+            entries, last_use_s = slab.entries(), slab.last_use_s
+            slab.close()
+            in_use = _is_locked(slab_path(level.files.slabs / str(number)))
+            for _, encoded, length in entries:
                 try:
                     identity = decode_identity(encoded)
                 except ValueError:
                     continue
-                yield _shown("slab", identity, length, False, in_use, slab.last_use_s)
-            slab.close()
+                yield _shown("slab", identity, length, False, in_use, last_use_s)
 
 
 def _shown(
@@ -137,7 +127,7 @@ def _shown(
     return CachedVersion(kind, who.store, who.key, who.version, who.size, cached, sealed, in_use, last_use_s)
 
 
-def _objects(level: Level) -> Iterator[tuple[Path, ObjectFile, VersionIdentity]]:
+def _objects(level: Level) -> Iterator[tuple[ObjectFile, VersionIdentity]]:
     """Every version that can be opened, open; it is closed when the next one is asked for."""
     for stem in level.files.object_stems():
         try:
@@ -145,7 +135,7 @@ def _objects(level: Level) -> Iterator[tuple[Path, ObjectFile, VersionIdentity]]
         except (OSError, ValueError):
             continue
         try:
-            yield stem, file, identity
+            yield file, identity
         finally:
             file.close()
 
@@ -173,7 +163,7 @@ def verify(spec: LevelSpec, *, progress: Callable[[int, int], None] = lambda _do
     bad: list[str] = []
     with _existing(spec) as level:
         total = level.usage.used_bytes
-        for _, file, identity in _objects(level):
+        for file, identity in _objects(level):
             versions += 1
             for index in range(file.block_count):
                 right = _compare(file.verify_block, index)
@@ -185,11 +175,7 @@ def verify(spec: LevelSpec, *, progress: Callable[[int, int], None] = lambda _do
                     bad_blocks += 1
                     bad.append(f"{identity.store}/{identity.key} block {index}")
                 progress(min(done, total), total)
-        for stem in level.files.slab_stems():
-            try:
-                slab = open_slab(level, stem)
-            except OSError:
-                continue
+        for _, slab in open_slabs(level):
             for slot, encoded, length in slab.entries():
                 right = _compare(slab.verify, slot)
                 if right is None:
@@ -201,7 +187,6 @@ def verify(spec: LevelSpec, *, progress: Callable[[int, int], None] = lambda _do
                     bad_blocks += 1
                     bad.append(_named(encoded))
                 progress(min(done, total), total)
-            slab.close()
     return VerifyReport(versions, blocks, bad_blocks, done, tuple(bad[:_NAMED_MAX]))
 
 
@@ -244,49 +229,5 @@ def collect(spec: LevelSpec) -> GcReport:
 
     What is in use stays. The count is exact when nobody writes meanwhile, and else off by what was written.
     """
-    removed = freed = 0
-    with _existing(spec) as level, evictor_lock(level, wait=True):
-        before = level.usage.used_bytes
-        good = {data_path(stem) for stem, _, _ in _objects(level)}
-        for path in [*level.files.objects.rglob("*"), *level.files.slabs.glob("*")]:
-            if path.is_dir() or path in good or (path.suffix == ".map" and data_path(path.with_suffix("")) in good):
-                continue
-            size = _removed(path, level)
-            if size is not None:
-                removed += 1
-                freed += size
-        used = sum(file.present_bytes for _, file, _ in _objects(level))
-        for stem in level.files.slab_stems():
-            slab = open_slab(level, stem)
-            used += slab.used_bytes
-            slab.close()
-        level.usage.used_bytes = used
-        return GcReport(removed, freed, before, used)
-
-
-def _removed(path: Path, level: Level) -> int | None:
-    """The bytes that went with an orphan; None when it is none, or in use."""
-    try:
-        size = path.lstat().st_blocks * 512
-        if path.parent == level.files.slabs:
-            if path.suffix in (".slab", ".idx") and _slab_is_good(level, path.with_suffix("")):
-                return None
-            if path.suffix == ".slab" and (_is_locked(path) or index_path(path.with_suffix("")).exists()):
-                return None
-            path.unlink()
-        elif path.suffix in (".data", ".map"):
-            if not remove_if_unused(path.with_suffix("")):
-                return None
-        else:
-            path.unlink()
-    except OSError:
-        return None
-    return size
-
-
-def _slab_is_good(level: Level, stem: Path) -> bool:
-    try:
-        open_slab(level, stem).close()
-    except OSError:
-        return False
-    return True
+    with _existing(spec) as level:
+        return collect_level(level)

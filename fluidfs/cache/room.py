@@ -6,13 +6,17 @@ from fluidfs.cache.eviction import EvictReport, evict
 from fluidfs.cache.level import Level
 from fluidfs.cache.version import CachedVersion
 
-# Blocks on either side of the reader that are not punched: what it has just read and what is fetched ahead of it.
+# Blocks on either side of the reader that are not punched: what it has just read and what is fetched ahead of it. Of a
+# small level it is this share, or nothing could ever go.
 NEAR_BLOCKS = 16
+NEAR_SHARE = 1 / 8
 
 
-def make_room(level: Level, lower: Level | None) -> EvictReport:
-    """Evicts down to the low watermark. Waits for the disk; raises OSError."""
-    return evict(level, target_bytes=level.usage.low_bytes, lower=lower)
+def make_room(level: Level, lower: Level | None, *, size_bytes: int) -> EvictReport:
+    """Evicts down to the low watermark, and until `size_bytes` more fit. Waits for the disk; raises OSError."""
+    usage = level.usage
+    fits = max(0, usage.quota_bytes - level.reserved_bytes - size_bytes)
+    return evict(level, target_bytes=min(usage.low_bytes, fits), lower=lower)
 
 
 def punch_behind(version: CachedVersion, *, size_bytes: int, around: int) -> int:
@@ -25,9 +29,10 @@ def punch_behind(version: CachedVersion, *, size_bytes: int, around: int) -> int
     if file is None or file.sealed:
         return 0
     here = min(around // file.block_bytes, file.block_count - 1)
-    near = min(NEAR_BLOCKS, max(1, file.block_count // 8))
-    behind = range(max(0, here - near))
-    ahead = range(file.block_count - 1, min(file.block_count - 1, here + near), -1)
+    quota_bytes = version.level.usage.quota_bytes if version.level is not None else 0
+    near = min(NEAR_BLOCKS, file.block_count // 8, int(quota_bytes * NEAR_SHARE) // file.block_bytes)
+    behind = range(here - near)
+    ahead = range(file.block_count - 1, here + near, -1)
     freed = 0
     for block in (*behind, *ahead):
         if freed >= size_bytes:

@@ -46,7 +46,7 @@ async def _seal_completed(cache: Cache) -> None:
         await trio.sleep(ROUND_S)
         while cache.completed:
             version = cache.completed.pop()
-            version.users += 1  # nobody may close it meanwhile
+            cache.hold(version)
             try:
                 await _seal(cache, version)
             finally:
@@ -64,32 +64,36 @@ async def _seal(cache: Cache, version: CachedVersion) -> None:
 
 
 async def _scrub(cache: Cache) -> None:
-    """Compares the blocks of versions that are served on the word of their seal."""
+    """Compares the blocks of versions that are served on the word of their seal; seals those that lost it."""
     while True:
         await trio.sleep(ROUND_S)
         for version in cache.open_versions:
-            if not version.trusted or version.file is None:
+            # It may have been closed while another was compared.
+            if not version.users or not version.to_be_compared or version in cache.completed:
                 continue
-            version.users += 1
+            cache.hold(version)
             try:
-                await _scrub_version(cache, version)
+                if await _scrub_version(cache, version):
+                    cache.note_progress(version)
             finally:
                 cache.release(version)
 
 
-async def _scrub_version(cache: Cache, version: CachedVersion) -> None:
+async def _scrub_version(cache: Cache, version: CachedVersion) -> bool:
+    """Whether every block was compared."""
     file = version.file
     assert file is not None
     for block in range(file.block_count):
         await trio.sleep(SCRUB_PAUSE_S)
         if version.users == 1:
-            return  # only we have it open; let it close, another opening starts again
+            return False  # only we have it open; let it close, another opening starts again
         try:
             right = await trio.to_thread.run_sync(file.verify_block, block, limiter=cache.disk)
         except OSError as error:
             if version.level is not None:
                 cache.report_fault(version.level, error.strerror or str(error))
-            return
+            return False
         if right is False:
             log.warning("bad block found", extra={"key": version.identity.key, "block": block})
-    version.trusted = False  # every block was compared; nothing is taken on trust any more
+    version.trusted = False  # nothing is taken on trust any more
+    return True

@@ -48,6 +48,18 @@ class CachedVersion:
             return None
         return self.file.read(offset, length, verify=self._verify, nowait=nowait)
 
+    def close(self) -> None:
+        """Lets go of the file; whoever still knows the version finds nothing of it. Nobody may be using it."""
+        if self.file is not None:
+            self.file.close()
+        self.file = None
+        self.trusted = False
+
+    @property
+    def to_be_compared(self) -> bool:
+        """Whether blocks were taken on the word of a seal, or a complete version lacks its seal."""
+        return self.file is not None and (self.trusted or (not self.file.sealed and self.file.complete))
+
     def recheck(self) -> None:
         """Looks whether the file was changed behind our back since it was sealed; then checksums decide again."""
         if self.file is not None and self.file.sealed:
