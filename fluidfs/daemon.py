@@ -15,6 +15,7 @@ import trio
 
 from fluidfs.config import MountOptions
 from fluidfs.control.detach import detach
+from fluidfs.control.exporter import serving_metrics
 from fluidfs.control.mounts import FLUIDFS_TYPE, mount_at, probe
 from fluidfs.control.place import make_place, place_of
 from fluidfs.control.registry import own_record
@@ -25,7 +26,6 @@ from fluidfs.fuse.adapter import Adapter
 from fluidfs.fuse.device import MountFacts, Tuning, open_mounted, tune
 from fluidfs.fuse.session import forget_entry, serve, session
 from fluidfs.meta.inodes import ROOT_NODEID, hashed_nodeid
-from fluidfs.metrics import serving_metrics
 from fluidfs.model import WarmProgress, WarmRequest, WarmResult
 from fluidfs.plane import Plane, open_plane
 from fluidfs.status import export_gauges, status_of

@@ -6,15 +6,12 @@ its name and meaning within a major version; an "alpha" one may change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.registry import Collector
-
-from fluidfs.errors import EnvironmentLacking
 
 Kind = Literal["counter", "gauge", "histogram"]
 Stability = Literal["stable", "alpha"]
@@ -120,28 +117,6 @@ def value_of(counter: Counter) -> float:
     return sum(
         sample.value for metric in counter.collect() for sample in metric.samples if sample.name.endswith("_total")
     )
-
-
-@contextmanager
-def serving_metrics(metrics: Metrics, address: str | None) -> Iterator[None]:
-    """Serves them over HTTP at `HOST:PORT`, in a thread, while the block runs; None: nowhere.
-
-    Raises EnvironmentLacking when the address cannot be had.
-    """
-    if address is None:
-        yield
-        return
-    host, _, port = address.rpartition(":")
-    try:
-        server, thread = start_http_server(int(port), addr=host.strip("[]"), registry=metrics.registry)
-    except OSError as error:
-        raise EnvironmentLacking(f"metrics cannot be served at {address}: {error.strerror or error}") from error
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def reference() -> str:

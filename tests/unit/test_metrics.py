@@ -12,8 +12,9 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 import fluidfs
+from fluidfs.control.exporter import serving_metrics
 from fluidfs.errors import EnvironmentLacking
-from fluidfs.metrics import METRICS, Metrics, reference, serving_metrics, value_of
+from fluidfs.metrics import METRICS, Metrics, reference, value_of
 
 REFERENCE = Path(fluidfs.__file__).parent.parent / "docs" / "reference" / "metrics.md"
 
