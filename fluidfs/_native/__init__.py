@@ -1,1 +1,4 @@
-"""Native code: bytes move here, without the interpreter's lock. Imports nothing of fluidfs; headers state the contracts."""
+"""Native code: bytes move here, without the interpreter's lock. Imports nothing of fluidfs; headers say the contracts.
+
+One extension a concern: `sink` (where bytes go), `usage`, `objects`, `slabs` (the cache's files), `engine` (fetching).
+"""

@@ -54,8 +54,8 @@ class Fault:
     """What becomes of a request: the fields that are set, in the order of their declaration.
 
     `status` answers without asking the server; `reset` breaks the connection instead of answering; `truncate_at`
-    sends so many bytes of the body under the full Content-Length, then closes; `content_range` replaces that header;
-    `flip_at` inverts one byte of the body; `drip_bytes_s` slows the body down.
+    sends so many bytes of the body under the full Content-Length, then closes; `content_range` and `etag` replace
+    those headers; `flip_at` inverts one byte of the body; `drip_bytes_s` slows the body down.
     """
 
     delay_s: float = 0.0
@@ -63,6 +63,7 @@ class Fault:
     reset: bool = False
     truncate_at: int | None = None
     content_range: str | None = None
+    etag: str | None = None
     flip_at: int | None = None
     drip_bytes_s: int | None = None
 
@@ -244,8 +245,9 @@ class _Exchange:
         if not head:
             return False
         headers = _headers(head)
-        if fault.content_range is not None:
-            head = re.sub(rb"(?i)(\r\ncontent-range: )[^\r]*", rb"\g<1>" + fault.content_range.encode(), head)
+        for name, value in ((b"content-range", fault.content_range), (b"etag", fault.etag)):
+            if value is not None:
+                head = re.sub(rb"(?i)(\r\n" + name + rb": )[^\r]*", rb"\g<1>" + value.encode(), head)
         self._client.sendall(head)
         status = int(head.split(b" ", 2)[1])
         if request.method == "HEAD" or status in (204, 304):

@@ -1,4 +1,4 @@
-"""What the tests of the cache share: files of a level by themselves, levels, and bytes that anybody can compute again."""
+"""What the tests of the cache share: versions and slabs by themselves, levels, and bytes that can be computed again."""
 
 from __future__ import annotations
 

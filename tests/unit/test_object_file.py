@@ -127,9 +127,8 @@ def test_the_map_is_bit_for_bit_what_a_slow_oracle_says(case: tuple[int, list[tu
         files = lone(Path(directory), size)
         file, oracle = files.open(), Oracle(size)
         sinks = (file.sink(), file.sink())
-        for what, offset, length, which in steps:
-            if offset == -1:  # go on where the sink stopped
-                offset = max(oracle.runs[which].end, 0)
+        for what, at, length, which in steps:
+            offset = at if at != -1 else max(oracle.runs[which].end, 0)  # -1: go on where the sink stopped
             end = min(offset + length, size)
             if what == "write":
                 sinks[which].write(offset, content(size)[offset:end])
@@ -294,7 +293,7 @@ def test_a_block_that_is_leaving_is_absent_and_takes_no_bytes(tmp_path: Path) ->
     file = files.filled()
     patch_block(files.map, 0, state=COMPLETE | LEAVING)
     assert file.read(0, 1) is None
-    assert file.next_missing(0, 1) == (0, BLOCK)
+    assert file.next_missing(0, BLOCK) == (0, BLOCK)
     assert not file.complete
     with pytest.raises(OSError, match="busy"):
         file.sink().write(0, content(BLOCK)[:SUB])
@@ -459,14 +458,14 @@ def test_another_identity_or_size_under_the_same_name_is_told_apart(tmp_path: Pa
         st.tuples(st.integers(0, HEADER_BYTES + 2 * BLOCK_BYTES - 1), st.integers(0, 255)), min_size=1, max_size=12
     )
 )
-def test_no_map_however_damaged_crashes_us_or_makes_verified_reads_wrong(damage: list[tuple[int, int]]) -> None:
+def test_no_map_however_damaged_crashes_us_or_makes_verified_reads_wrong(damage: dict[int, int]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         files = lone(Path(directory), 2 * BLOCK - 9)
         file = files.filled()
         file.seal()
         file.close()
         raw = bytearray(files.map.read_bytes())
-        for offset, value in damage:
+        for offset, value in damage.items():
             raw[offset] = value
         files.map.write_bytes(raw)
         try:
