@@ -21,7 +21,7 @@
  *       80    8 seal_mtime_ns
  *       88    8 seal_ctime_ns
  *       96   16 seal_boot_id
- *      112    8 identity_checksum  XXH3-64 of bytes 8..40 without last_use, and identity: a torn header is no map
+ *      112    8 identity_checksum  XXH3-64 of bytes 8 to 39, identity_bytes and identity: a torn header is no map
  *      512 3584 identity        who this is, as cache/identity.py writes it
  *
  * Block (32 bytes, at 4096 + 32 * index):

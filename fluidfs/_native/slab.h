@@ -18,7 +18,7 @@
  *
  * Slot (at 4096 + 64 * index):
  *
- *        0   16 key            hash of the identity, never all zero
+ *        0   16 key            hash of the identity
  *       16    4 offset         of the object's bytes in the data file; its identity ends where they begin
  *       20    4 length         of the bytes
  *       24    4 identity_bytes

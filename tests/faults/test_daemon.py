@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from tests.conftest import Bucket, Mounter
 from tests.support.accounts import Account
 from tests.support.mounts import Mount, wait_until
 from tests.support.proxy import CountingProxy, Fault
-from tests.support.reading import MIB, content, digest, random_extents
+from tests.support.reading import MIB, content, digest
 
 BODY = content("daemon", 60 * MIB)
 SMALL = {f"small/{number:03}": content(number, 1000 + number) for number in range(200)}
@@ -33,7 +32,9 @@ try:
     while True:
         offset, length = rng.randrange(len(copy)), rng.choice((100, 5000, 300_000, 2_000_000))
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        if os.pread(fd, length, offset) != copy[offset : offset + length]:
+        data = os.pread(fd, length, offset)
+        # A read whose end fails gives its beginning; the next one then fails.
+        if data != copy[offset : offset + len(data)]:
             print("wrong", offset, length)
             break
         for name in rng.sample(sorted(os.listdir(root + "/small")), 5):
@@ -56,7 +57,7 @@ EXPECTED = {key: (len(body), digest(body)) for key, body in {"file": BODY, **SMA
 
 
 def kill(mount: Mount) -> None:
-    for pid in daemons_of(mount.path):
+    for pid in mount.daemons:
         os.kill(pid, signal.SIGKILL)
 
 
@@ -84,8 +85,9 @@ def test_killed_again_and_again_under_four_readers(
                 time.sleep(0.01)
             states = {process_state(process.pid) for process in readers}
             assert states <= {"Z", ""}, f"readers that are left hanging: {states}"
-            said = [process.communicate()[0].split() for process in readers]
-            assert all(words and words[0] in {str(errno.ENOTCONN), str(errno.ECONNABORTED)} for words in said), said
+            said = [process.communicate() for process in readers]
+            expected = {f"{errno.ENOTCONN}\n", f"{errno.ECONNABORTED}\n"}
+            assert all(out in expected for out, _ in said), said
         wait_until(lambda: not daemons_of(mount.path), what="the killed daemon has ended")
         mount.start()
     assert mount.tree() == EXPECTED
@@ -104,7 +106,7 @@ def test_a_daemon_that_ends_while_the_store_is_silent_leaves_nobody_waiting(
 ) -> None:
     mount = mounted(filled.uri, account=me, endpoint_url=counting_proxy.endpoint_url)
     assert mount.digest("small/001") == digest(SMALL["small/001"])
-    counting_proxy.inject(Fault(delay_s=20.0))
+    counting_proxy.inject(Fault(delay_s=8.0))
     with ExitStack() as stack:
         readers = [
             stack.enter_context(me.popen("cat", mount.path / "file")),
@@ -115,10 +117,10 @@ def test_a_daemon_that_ends_while_the_store_is_silent_leaves_nobody_waiting(
             stack.callback(process.kill)
         wait_until(lambda: counting_proxy.counts()["GET"] >= 2, what="reads are under way")
         began = time.monotonic()
-        for pid in daemons_of(mount.path):
+        for pid in mount.daemons:
             os.kill(pid, number)
-        # SIGTERM gives requests that are under way a few seconds to be answered.
-        limit_s = 2 if number == signal.SIGKILL else 12
+        # SIGTERM gives requests that are under way five seconds to be answered.
+        limit_s = 2 if number == signal.SIGKILL else 7.5
         for process in readers:
             process.wait(max(0.1, began + limit_s - time.monotonic()))
         assert {process_state(process.pid) for process in readers} <= {"Z", ""}

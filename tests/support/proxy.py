@@ -22,9 +22,8 @@ from urllib.parse import unquote, urlsplit
 
 HOST = "127.0.0.1"
 CHUNK_BYTES = 256 * 1024
-SLOW_DOWN = (
-    b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-)
+# What S3 calls the statuses that a fault may answer with.
+CODES = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 501: "NotImplemented"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ class CountingProxy:
 
     @property
     def body_bytes(self) -> int:
-        """Bytes of answers' bodies that were passed to clients since the start or the last `forget`."""
+        """Bytes of objects that were passed to clients since the start or the last `forget`; listings do not count."""
         with self._lock:
             return self._body_bytes
 
@@ -236,7 +235,9 @@ class _Exchange:
         return self._pass_answer(request, fault)
 
     def _answer(self, status: int, request: Request) -> None:
-        body = b"" if request.method == "HEAD" else SLOW_DOWN
+        code = CODES.get(status, "SlowDown")
+        text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as the test wants it</Message></Error>"
+        body = b"" if request.method == "HEAD" else text.encode()
         head = f"HTTP/1.1 {status} Injected\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n"
         self._client.sendall(head.encode() + b"Connection: close\r\n\r\n" + body)
 
@@ -264,7 +265,8 @@ class _Exchange:
                 time.sleep(len(chunk) / fault.drip_bytes_s)
             self._client.sendall(chunk)
             sent += len(chunk)
-            self._proxy._add_body_bytes(len(chunk))
+            if request.operation == "GET":
+                self._proxy._add_body_bytes(len(chunk))
         return headers.get("connection", "").lower() != "close" and _is_framed(headers)
 
 

@@ -9,8 +9,9 @@ import os
 import random
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,18 @@ def read_by_process(
     """As `reader`, from start to end."""
     with reader(account, path, extents) as answers:
         return answers(timeout_s)
+
+
+def asked_at_once(account: Account, asked: Sequence[tuple[str, Path]], *, timeout_s: float) -> list[str]:
+    """What functions of `os` (`stat`, `listdir`) say of paths, each in a process of its own: an errno where they fail."""
+    code = "import os, sys\ntry: print(getattr(os, sys.argv[1])(sys.argv[2]))\nexcept OSError as error: print(error.errno)"
+    with ExitStack() as stack:
+        processes = []
+        for function, path in asked:
+            processes.append(stack.enter_context(account.popen(account.python, "-c", code, function, path)))
+            stack.callback(processes[-1].kill)
+        deadline = time.monotonic() + timeout_s
+        return [process.communicate(timeout=max(0.1, deadline - time.monotonic()))[0].strip() for process in processes]
 
 
 def in_threads(count: int, work: Callable[[int], None]) -> None:
