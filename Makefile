@@ -18,7 +18,7 @@ demo: ## set up, then show a bucket mounted and read, cold and warm, with figure
 test: ## set up, then run all tests (as root, or those of an ordinary user)
 	@scripts/bootstrap test
 	@echo "test: unit tests, a real S3 server, real mounts, faults: about as long as a coffee"
-	@$(PYTEST) tests $(ARGS)
+	@$(PYTEST) $(if $(findstring tests/,$(ARGS)),,tests) $(ARGS)
 
 unit: ## tests without mount and network: seconds
 	@scripts/bootstrap test

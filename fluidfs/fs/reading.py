@@ -14,6 +14,7 @@ from fluidfs.cache.slabs import SmallObject
 from fluidfs.cache.version import CachedVersion
 from fluidfs.errors import CacheError
 from fluidfs.fetch.fetcher import Fetcher
+from fluidfs.fs.failure import RecentFailure
 from fluidfs.metrics import Metrics
 from fluidfs.model import Extent
 from fluidfs.readahead.window import Stream, plan
@@ -70,6 +71,7 @@ class LargeFile:
         self._metrics = metrics
         self._max_window_bytes = max_window_bytes
         self._stream = Stream()
+        self._failure = RecentFailure()
 
     async def read(self, offset: int, length: int) -> bytes:
         """See OpenFile."""
@@ -86,10 +88,12 @@ class LargeFile:
                     self._metrics.read_hit_bytes.inc(length)
                 return data
             try:
-                await self._fetcher.ensure(self._version, wanted)
+                with self._failure.guarding(wanted):
+                    await self._fetcher.ensure(self._version, wanted)
             except CacheError:
                 break
-        return await self._fetcher.read_through(self._version.identity, wanted)
+        with self._failure.guarding(wanted):
+            return await self._fetcher.read_through(self._version.identity, wanted)
 
     def _read_ahead(self, wanted: Extent) -> None:
         decision = plan(
@@ -115,6 +119,7 @@ class SmallFile:
         self._fetcher = fetcher
         self._metrics = metrics
         self._place: SmallObject | None = None
+        self._failure = RecentFailure()
 
     async def read(self, offset: int, length: int) -> bytes:
         """See OpenFile."""
@@ -130,7 +135,8 @@ class SmallFile:
             if data is not None:
                 self._metrics.read_hit_bytes.inc(length)
                 return data
-        self._place, whole = await self._fetcher.small(self._identity)
+        with self._failure.guarding(Extent(0, self._identity.size)):
+            self._place, whole = await self._fetcher.small(self._identity)
         return whole[offset : offset + length]
 
     def close(self) -> None:

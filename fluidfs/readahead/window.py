@@ -10,7 +10,7 @@ from fluidfs.model import Extent
 FIRST_WINDOW_BYTES = 1 << 20
 # More is asked for when the reader has used up so much of a wide window: one range of the fetcher, so that as many
 # ranges as the window holds are always under way.
-STEP_BYTES = 8 << 20
+STEP_BYTES = 16 << 20
 # The kernel sends the reads of its readahead out of order by a few requests of at most 1 MiB, and readers of indexed
 # files skip and step back a little: none of that is a seek.
 BACKWARD_BYTES = 4 << 20

@@ -109,7 +109,7 @@ def test_names_of_a_server_that_stays_away_are_eio_and_never_missing(
     mount = mounted("s3://fragile", "--metadata-ttl", "0s", account=account, endpoint_url=own_s3_server.endpoint_url)
     assert mount.digest("dir/small") == digest(SMALL)
     own_s3_server.kill()
-    asked = [("stat", "dir/small"), ("listdir", "dir"), ("stat", "nothing")]
+    asked = [("stat", "dir"), ("listdir", ""), ("stat", "nothing")]
     answers = asked_at_once(account, [(call, mount.path / path) for call, path in asked], timeout_s=BOUND_S)
     assert answers == [str(errno.EIO)] * 3
     own_s3_server.start()
@@ -140,8 +140,6 @@ def test_a_server_that_stays_frozen_is_eio_in_bounded_time(
         reader(account, mount.path / "dir/small", [(0, len(SMALL))]) as cached,
     ):
         assert cached(BOUND_S) == [digest(SMALL)]
-        began = time.monotonic()
-        assert answers(2*BOUND_S) == [errno.EIO]
-        print("EIO", time.monotonic()-began)
+        assert answers(BOUND_S) == [errno.EIO]
     own_s3_server.resume()
     assert mount.digest("file") == digest(BODY)
