@@ -21,8 +21,12 @@ def pkg_config(package: str, what: str) -> list[str]:
         raise SystemExit(f"fluidfs needs {package} to build: apt-get install pkg-config {debian}") from error
 
 
-def extension(name: str, sources: list[str], *, libraries: tuple[str, ...] = (), headers: tuple[str, ...] = ()) -> Extension:
-    compile_args = ["-O3", "-g", "-std=c11", "-Wall", "-Wextra", "-D_GNU_SOURCE", "-pthread", "-fvisibility=hidden", *SANITIZE]
+def extension(
+    name: str, sources: list[str], *, libraries: tuple[str, ...] = (), headers: tuple[str, ...] = ()
+) -> Extension:
+    """`name.pyx` with its C sources; `libraries` are linked, of `headers` only what they declare is compiled in."""
+    compile_args = ["-O3", "-g", "-std=c11", "-Wall", "-Wextra", "-D_GNU_SOURCE", "-pthread", "-fvisibility=hidden"]
+    compile_args += SANITIZE
     link_args = ["-pthread", *SANITIZE]
     for library in (*libraries, *headers):
         compile_args += pkg_config(library, "--cflags")

@@ -78,7 +78,7 @@ class Level:
                     quota_bytes=limits.quota_bytes, high_bytes=limits.high_bytes, low_bytes=limits.low_bytes
                 )
         finally:
-            # Closing alone would not do: the mapping keeps the open file, and with it the lock, for as long as it lives.
+            # Closing alone would not do: the mapping keeps the open file, and with it the lock.
             fcntl.flock(fd, fcntl.LOCK_UN)
             os.close(fd)
         return usage
