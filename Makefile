@@ -6,7 +6,7 @@ PYTEST := $(PY) -m pytest
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit store-tests mount-tests faults check format bench sanitize sanitize-threads clean
+.PHONY: help demo test unit store-tests mount-tests faults check format bench image sanitize sanitize-threads clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -41,10 +41,10 @@ check: ## lint, format, types, import order, C headers
 	@echo "check: ruff (lint)"; $(PY) -m ruff check
 	@echo "check: ruff (format)"; $(PY) -m ruff format --check
 	@echo "check: mypy"; $(PY) -m mypy
-	@echo "check: mypy (benchmarks and what tests share)"; $(PY) -m mypy benchmarks tests/support tests/conftest.py
+	@echo "check: mypy (benchmarks, images and what tests share)"; $(PY) -m mypy benchmarks images tests/support tests/conftest.py
 	@echo "check: import order"; .venv/bin/lint-imports
 	@echo "check: C headers and sources, warnings are errors"; scripts/check-native
-	@echo "check: shell scripts"; sh -n scripts/bootstrap; sh -n scripts/check-native; bash -n scripts/sanitize; bash -n .ci/run
+	@echo "check: shell scripts"; sh -n scripts/bootstrap; sh -n scripts/check-native; sh -n images/build; sh -n images/lock; bash -n scripts/sanitize; bash -n .ci/run
 
 format: ## let ruff format and fix what it can
 	@scripts/bootstrap check
@@ -54,6 +54,10 @@ format: ## let ruff format and fix what it can
 bench: ## fluidfs beside rclone, s3fs and JuiceFS (ARGS="--quick", see ARGS="--help")
 	@scripts/bootstrap bench
 	@$(PY) -m benchmarks $(ARGS)
+
+image: ## the container image as an OCI layout: build/fluidfs-image.tar (as root)
+	@scripts/bootstrap test
+	@PYTHON=$(PY) images/build $(ARGS)
 
 sanitize: ## native tests with AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/bootstrap test

@@ -50,10 +50,12 @@ ENGINE = [
     *("s3_error.c", "connection_pool.c", "dialer.c", "resolver.c", "tls.c", "connection.c"),
 ]
 
+OBJECTS = ["object_open.c", "object_read.c", "object_seal.c", "object_sink.c", "object_block.c", "map_guard.c"]
+
 EXTENSIONS = [
     extension("sink", []),
     extension("usage", ["map_guard.c"]),
-    extension("objects", ["object_file.c", "map_guard.c"], headers=("libxxhash",)),
+    extension("objects", OBJECTS, headers=("libxxhash",)),
     extension("slabs", ["slab.c", "map_guard.c"], headers=("libxxhash",)),
     extension("engine", ENGINE, libraries=("openssl",)),
 ]

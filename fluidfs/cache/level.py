@@ -20,7 +20,7 @@ from fluidfs.cache.slabs import SlabSet
 from fluidfs.config import LevelSpec
 from fluidfs.errors import CacheFull, CacheUnusable
 
-# How long a level that failed is left alone before it is tried again.
+# How long a level that failed is left alone before it is tried again, and one whose disk is full is given nothing more.
 FAULT_PAUSE_S = 30.0
 # One try finds what is there, one removes what is damaged, one makes it anew; one is spare, for what others do.
 _OPEN_TRIES = 4
@@ -51,6 +51,7 @@ class Level:
         self._clock = clock
         self._fault: str | None = None
         self._fault_until = 0.0
+        self._full_until: float | None = None
         try:
             self.usage = self._open_usage()
         except OSError as error:
@@ -120,9 +121,22 @@ class Level:
 
     # ---- room
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the disk had no room when it was last asked; what is cached can be read all the same."""
+        if self._full_until is not None and self._clock() >= self._full_until:
+            self._full_until = None
+        return self._full_until is not None
+
+    def report_full(self) -> bool:
+        """Gives the level nothing more for a while. Says whether this is news (so that it is logged once)."""
+        news = not self.is_full
+        self._full_until = self._clock() + FAULT_PAUSE_S
+        return news
+
     def has_room(self, size_bytes: int) -> bool:
-        """Whether the quota leaves room for so many bytes more."""
-        return self.usage.used_bytes + self.reserved_bytes + size_bytes <= self.usage.quota_bytes
+        """Whether the quota leaves room for so many bytes more, and the disk had some when it was last asked."""
+        return not self.is_full and self.usage.used_bytes + self.reserved_bytes + size_bytes <= self.usage.quota_bytes
 
     @property
     def excess_bytes(self) -> int:

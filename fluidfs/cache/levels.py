@@ -20,7 +20,7 @@ from fluidfs.cache.room import make_room, punch_behind
 from fluidfs.cache.slabs import SMALL_OBJECT_BYTES, SmallObject
 from fluidfs.cache.version import CachedVersion
 from fluidfs.config import Verify
-from fluidfs.errors import CacheError, CacheFull
+from fluidfs.errors import CacheError, CacheFull, CacheUnusable
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class Cache:
         try:
             return level.open_object(identity, create=create)
         except CacheError as error:
-            self._note(level, error)
+            self.note_failure(level, error)
             return None
 
     def release(self, version: CachedVersion) -> None:
@@ -234,10 +234,14 @@ class Cache:
         elif level.usage.used_bytes >= before:
             self._fruitless_until[level] = self._clock() + FRUITLESS_PAUSE_S
 
-    def _note(self, level: Level, error: CacheError) -> None:
-        """A level that is full is in use all the same: what it has can be read."""
-        if not isinstance(error, CacheFull):
+    def note_failure(self, level: Level, error: CacheError) -> None:
+        """Draws the consequence of a failed write: a level that is unusable is left alone for a while, one that is full
+        is given nothing more, and read. Any other CacheError was about one version only.
+        """
+        if isinstance(error, CacheUnusable):
             self.report_fault(level, error.message)
+        elif isinstance(error, CacheFull) and level.report_full():
+            log.warning("cache level full", extra={"level": level.spec.path, "reason": error.message})
 
     def report_fault(self, level: Level, reason: str) -> None:
         """Takes the level out of use for a while; reads go through meanwhile."""
@@ -274,7 +278,7 @@ class Cache:
             try:
                 return level, level.slabs.sink(identity)
             except CacheError as error:
-                self._note(level, error)
+                self.note_failure(level, error)
         return None
 
     def keep_small(self, level: Level, sink: SlabSink, identity: VersionIdentity) -> SmallObject | None:
@@ -282,7 +286,7 @@ class Cache:
         try:
             return level.slabs.stored(sink, identity)
         except CacheError as error:
-            self._note(level, error)
+            self.note_failure(level, error)
             return None
 
     def close(self) -> None:

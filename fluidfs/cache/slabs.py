@@ -16,7 +16,7 @@ from fluidfs._native.usage import LevelUsage
 from fluidfs.cache.files import LevelFiles, index_path, slab_path
 from fluidfs.cache.identity import VersionIdentity
 from fluidfs.cache.quota import slab_capacity
-from fluidfs.errors import CacheFull, CacheUnusable
+from fluidfs.errors import CacheError, CacheFull, CacheUnusable
 
 # Objects up to this size live in slabs. Larger ones get a file, which a kernel can read without us.
 SMALL_OBJECT_BYTES = 256 << 10
@@ -83,7 +83,7 @@ class SlabSet:
 
     Look-ups probe the mapped indexes one after the other; there is no second index in memory, so what another process
     stores is found at once, and a million names cost this process nothing. Raises CacheUnusable when the disk fails,
-    CacheFull when it has no room.
+    CacheFull when it has no room, CacheError when another process keeps us from it.
     """
 
     def __init__(self, files: LevelFiles, usage: LevelUsage, boot_id: bytes) -> None:
@@ -153,7 +153,7 @@ class SlabSet:
                     # Of the processes that found no room the first makes a slab, and the others find that.
                     slab = self._found_with_room(size_bytes) or self._new()
         except BlockingIOError as error:
-            raise CacheFull("another process is busy with the slabs") from error
+            raise CacheError("another process is busy with the slabs") from error
         except OSError as error:
             if error.errno in _FULL:
                 raise CacheFull("no slab can be made: the disk is full") from error

@@ -45,11 +45,12 @@ async def _seal_completed(cache: Cache) -> None:
     while True:
         await trio.sleep(ROUND_S)
         while cache.completed:
-            version = cache.completed.pop()
+            version = next(iter(cache.completed))
             cache.hold(version)
             try:
                 await _seal(cache, version)
             finally:
+                cache.completed.discard(version)  # only now: until it is sealed, nobody else need compare it
                 cache.release(version)
 
 

@@ -28,11 +28,13 @@ class RecentFailure:
     @contextmanager
     def guarding(self, wanted: Extent) -> Iterator[None]:
         """Raises what bytes of `wanted` failed with a moment ago, instead of asking; remembers what they fail with."""
-        if self._error is not None and self._extent is not None and trio.current_time() < self._until:
-            if wanted.offset < self._extent.end and self._extent.offset < wanted.end:
-                raise type(self._error)(self._error.message) from self._error
+        if self._error is not None and self._touches(wanted) and trio.current_time() < self._until:
+            raise type(self._error)(self._error.message) from self._error
         try:
             yield
         except StoreUnavailable as error:
             self._extent, self._error, self._until = wanted, error, trio.current_time() + HOLDS_S
             raise
+
+    def _touches(self, wanted: Extent) -> bool:
+        return self._extent is not None and wanted.offset < self._extent.end and self._extent.offset < wanted.end

@@ -19,8 +19,8 @@ from tests.support.reading import MIB, asked_at_once, content, digest, read_by_p
 
 BODY = content("server", 150 * MIB)
 SMALL = content("small", 5000)
-# Six attempts over at most about 20 s, and what a stalled connection takes to be noticed.
-BOUND_S = 60.0
+# No try begins after 30 s, and a connection that says nothing is given up after 10 s. All of it twice would be longer.
+BOUND_S = 45.0
 
 
 @pytest.fixture

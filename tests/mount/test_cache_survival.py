@@ -165,9 +165,7 @@ def test_a_byte_that_is_flipped_under_a_running_daemon_is_found_by_the_next_one(
     assert request_count("GET") >= 2
 
 
-def test_with_verify_always_a_flipped_byte_is_found_at_once(
-    filled: Bucket, me: Account, mounted: Mounter
-) -> None:
+def test_with_verify_always_a_flipped_byte_is_found_at_once(filled: Bucket, me: Account, mounted: Mounter) -> None:
     mount = mounted(filled.uri, "--verify", "always", account=me)
     assert mount.digest("large.bin") == digest(LARGE)
     (data,) = data_files(me.cache)
@@ -330,9 +328,7 @@ def test_a_cache_directory_that_is_deleted_while_it_is_used_is_a_miss(mount: Mou
 
 
 @pytest.mark.parametrize("account", ["ordinary"], indirect=True)
-def test_a_cache_directory_that_becomes_read_only_is_a_miss(
-    filled: Bucket, account: Account, mounted: Mounter
-) -> None:
+def test_a_cache_directory_that_becomes_read_only_is_a_miss(filled: Bucket, account: Account, mounted: Mounter) -> None:
     mount = mounted(filled.uri, account=account)
     assert mount.digest("small/010") == digest(SMALL["small/010"])
     folders = [path for path in (account.cache, *account.cache.rglob("*")) if path.is_dir()]

@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,17 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from fluidfs.demo.seaweed import SeaweedServer
-from fluidfs.demo.traces import daemons_of, is_mounted, process_state
+from fluidfs.demo.traces import daemons_of, is_mounted
 from tests.conftest import Bucket, Mounter
 from tests.support.accounts import Account
 from tests.support.mounts import Mount, wait_until
 from tests.support.proxy import CountingProxy, Fault
 from tests.support.reading import MIB, content, digest, failing, opened, reader
-from tests.support.watchdog import watchdog
 
 BODY = content("lifecycle", 12 * MIB)
 
@@ -195,7 +191,9 @@ def test_two_mounts_at_two_places_live_and_end_apart(filled: Bucket, me: Account
     assert second.digest("small") == digest(b"small")
 
 
-def test_two_mounts_at_one_place_started_at_once_make_one(filled: Bucket, me: Account, s3_server: SeaweedServer) -> None:
+def test_two_mounts_at_one_place_started_at_once_make_one(
+    filled: Bucket, me: Account, s3_server: SeaweedServer
+) -> None:
     mountpoint = me.make_directory("contended")
     mount = Mount(filled.uri, mountpoint, me, ())
     command = ("mount", filled.uri, mountpoint, "--endpoint-url", s3_server.endpoint_url, "--cache", me.cache)

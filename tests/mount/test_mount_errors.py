@@ -35,7 +35,9 @@ def refused(
     asker = replace(account, variables={**account.variables, **(variables or {})})
     before = is_mounted(mountpoint)
     more = ["--foreground"] if foreground else []
-    result = asker.fluidfs("mount", source, mountpoint, "--cache", cache or account.cache, *options, *more, timeout_s=60)
+    result = asker.fluidfs(
+        "mount", source, mountpoint, "--cache", cache or account.cache, *options, *more, timeout_s=60
+    )
     if result.returncode == 0:
         asker.fluidfs("umount", "--lazy", mountpoint)
     assert (result.returncode, result.stdout) == (status, ""), result.stderr
@@ -90,7 +92,13 @@ def test_an_endpoint_that_nobody_serves(account: Account, bucket: Bucket) -> Non
         silent.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         refused(
-            account, bucket.uri, account.make_directory("mnt"), "--endpoint-url", url, status=FAILED, says=re.escape(url)
+            account,
+            bucket.uri,
+            account.make_directory("mnt"),
+            "--endpoint-url",
+            url,
+            status=FAILED,
+            says=re.escape(url),
         )
 
 
@@ -166,7 +174,17 @@ def in_a_private_namespace(account: Account, preparation: str, command: list[str
 def test_without_the_device(account: Account, bucket: Bucket, at: tuple[str, str]) -> None:
     assert os.geteuid() == 0, "a private /dev needs root: sudo make test"
     mountpoint = account.make_directory("mnt")
-    command = [account.python, "-m", "fluidfs", "mount", bucket.uri, str(mountpoint), *at, "--cache", str(account.cache)]
+    command = [
+        account.python,
+        "-m",
+        "fluidfs",
+        "mount",
+        bucket.uri,
+        str(mountpoint),
+        *at,
+        "--cache",
+        str(account.cache),
+    ]
     status, said = in_a_private_namespace(account, _WITHOUT, command)
     assert (status, said.count("\n")) == (ENVIRONMENT, 1), said
     assert "/dev/fuse" in said

@@ -20,7 +20,10 @@ from tests.support.reading import content, failing
 # A server object costs a request; a file costs a microsecond.
 MANY_FILES = 20_000
 TREE = {
-    f"d{first}/s{second}/f{number:03}": b"x" * number for first in range(5) for second in range(5) for number in range(60)
+    f"d{first}/s{second}/f{number:03}": b"x" * number
+    for first in range(5)
+    for second in range(5)
+    for number in range(60)
 }
 
 
@@ -30,9 +33,7 @@ def put_all(bucket: Bucket, bodies: dict[str, bytes]) -> None:
 
 
 def paths_below(root: Path) -> set[str]:
-    return {
-        os.path.relpath(os.path.join(folder, name), root) for folder, _, names in os.walk(root) for name in names
-    }
+    return {os.path.relpath(os.path.join(folder, name), root) for folder, _, names in os.walk(root) for name in names}
 
 
 def test_find_over_a_tree(bucket: Bucket, me: Account, mounted: Mounter, counting_proxy: CountingProxy) -> None:

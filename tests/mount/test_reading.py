@@ -25,7 +25,8 @@ _MMAP = """
 import hashlib, mmap, random, sys
 rng = random.Random(1)
 with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
-    print(hashlib.sha256(b"".join(mapped[at : at + 777] for at in (rng.randrange(len(mapped)) for _ in range(400)))).hexdigest())
+    places = [rng.randrange(len(mapped)) for _ in range(400)]
+    print(hashlib.sha256(b"".join(mapped[at : at + 777] for at in places)).hexdigest())
     print(hashlib.sha256(mapped).hexdigest())
 """
 
@@ -199,9 +200,9 @@ def writes(root: Path) -> dict[str, Callable[[], object]]:
         "create to read": lambda: os.open(root / "new", os.O_CREAT | os.O_RDONLY),
         "create in a directory": lambda: os.open(directory / "new", os.O_CREAT | os.O_EXCL | os.O_WRONLY),
         "temporary file": lambda: os.open(root, os.O_TMPFILE | os.O_RDWR),
-        "mkdir": lambda: (root / "new").mkdir(),
-        "rmdir": lambda: directory.rmdir(),
-        "unlink": lambda: file.unlink(),
+        "mkdir": (root / "new").mkdir,
+        "rmdir": directory.rmdir,
+        "unlink": file.unlink,
         "rename": lambda: file.rename(root / "other"),
         "rename over": lambda: file.rename(directory / "small.bin"),
         "truncate": lambda: os.truncate(file, 0),
@@ -242,7 +243,7 @@ def test_what_cannot_be_is_told_as_local_file_systems_do(mount: Mount) -> None:
         "list of nothing": (lambda: os.listdir(root / "missing"), "ENOENT"),
         "stat below a file": (lambda: os.stat(root / "large.bin/below"), "ENOTDIR"),
         "list of a file": (lambda: os.listdir(root / "large.bin"), "ENOTDIR"),
-        "read of a directory": (lambda: (root / "dir").read_bytes(), "EISDIR"),
+        "read of a directory": ((root / "dir").read_bytes, "EISDIR"),
         "readlink of a file": (lambda: os.readlink(root / "large.bin"), "EINVAL"),
         "a name too long": (lambda: os.stat(root / ("x" * 256)), "ENAMETOOLONG"),
     }

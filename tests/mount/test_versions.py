@@ -186,19 +186,19 @@ def test_a_file_that_is_overwritten_all_the_time_is_never_a_mixture(
 
     writer = threading.Thread(target=overwrite)
     writer.start()
-    versions, stale = set(), 0
+    versions, errors = set(), set()
     try:
         deadline = time.monotonic() + 6
         while time.monotonic() < deadline:
             try:
                 data = (mount.path / "file").read_bytes()
             except OSError as error:
-                assert error.errno == errno.ESTALE
-                stale += 1
+                errors.add(error.errno)
                 continue
             assert data in bodies, "bytes of two versions"
             versions.add(data[0])
     finally:
         stop.set()
         writer.join()
-    assert len(versions) >= 2, f"too few versions were seen to say anything ({stale} reads were stale)"
+    assert errors <= {errno.ESTALE}
+    assert len(versions) >= 2, "too few versions were seen to say anything"

@@ -44,6 +44,12 @@ else:
 print(json.dumps(answers))
 """
 
+_ASK = """
+import os, sys
+try: print(getattr(os, sys.argv[1])(sys.argv[2]))
+except OSError as error: print(error.errno)
+"""
+
 
 def content(seed: object, size_bytes: int) -> bytes:
     """Bytes that look random and are the same for the same `seed`."""
@@ -118,12 +124,11 @@ def read_by_process(
 
 
 def asked_at_once(account: Account, asked: Sequence[tuple[str, Path]], *, timeout_s: float) -> list[str]:
-    """What functions of `os` (`stat`, `listdir`) say of paths, each in a process of its own: an errno where they fail."""
-    code = "import os, sys\ntry: print(getattr(os, sys.argv[1])(sys.argv[2]))\nexcept OSError as error: print(error.errno)"
+    """What functions of `os` (`stat`, `listdir`) say of paths, each in its own process: an errno where they fail."""
     with ExitStack() as stack:
         processes = []
         for function, path in asked:
-            processes.append(stack.enter_context(account.popen(account.python, "-c", code, function, path)))
+            processes.append(stack.enter_context(account.popen(account.python, "-c", _ASK, function, path)))
             stack.callback(processes[-1].kill)
         deadline = time.monotonic() + timeout_s
         return [process.communicate(timeout=max(0.1, deadline - time.monotonic()))[0].strip() for process in processes]

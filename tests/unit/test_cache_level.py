@@ -16,7 +16,7 @@ from fluidfs.cache.level import FAULT_PAUSE_S, Level
 from fluidfs.cache.quota import DEFAULT_DISK_SHARE
 from fluidfs.cache.removal import remove_if_unused
 from fluidfs.cache.slabs import SMALL_OBJECT_BYTES, slab_names_lock
-from fluidfs.errors import CacheFull, CacheUnusable
+from fluidfs.errors import CacheError, CacheUnusable
 from tests.unit.caching import BLOCK, MIB, content, is_there, level_in, put, put_small, version_named
 
 
@@ -136,6 +136,17 @@ def test_a_fault_is_news_once_and_ends_by_itself(tmp_path: Path) -> None:
     now[0] = FAULT_PAUSE_S
     assert level.fault is None
     assert level.report_fault("again")
+
+
+def test_a_full_disk_is_no_fault_and_gets_nothing_more_for_a_while(tmp_path: Path) -> None:
+    now = [0.0]
+    level = level_in(tmp_path, clock=lambda: now[0])
+    assert level.report_full()
+    assert not level.report_full()
+    assert level.fault is None
+    assert not level.has_room(1)
+    now[0] = FAULT_PAUSE_S
+    assert level.has_room(1)
 
 
 # ---- versions
@@ -359,7 +370,7 @@ def test_what_is_no_slab_of_ours_is_passed_over(level: Level) -> None:
 
 
 def test_somebody_who_holds_the_lock_of_the_slabs_costs_the_object_its_place_only(level: Level) -> None:
-    with slab_names_lock(level.files, wait=False), pytest.raises(CacheFull, match="busy"):
+    with slab_names_lock(level.files, wait=False), pytest.raises(CacheError, match="busy"):
         level.slabs.sink(version_named("a", 100))
     level.slabs.sink(version_named("a", 100))
 

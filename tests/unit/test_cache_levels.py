@@ -14,6 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 from fluidfs.cache.levels import FRUITLESS_PAUSE_S, MAX_IDLE_VERSIONS, Cache
 from fluidfs.cache.version import CachedVersion
 from fluidfs.config import Verify
+from fluidfs.errors import CacheError, CacheFull, CacheUnusable
 from tests.unit.caching import BLOCK, MIB, content, level_in, put, put_small, version_named
 
 SIZE = 3 * BLOCK + 17
@@ -270,6 +271,21 @@ async def test_above_the_high_watermark_upkeep_is_woken(cache: Cache) -> None:
     cache.levels[0].usage.used_bytes = cache.levels[0].usage.high_bytes + 1
     assert await cache.admit(version, BLOCK, around=0)
     assert cache.evict_wanted.is_set()
+
+
+async def test_what_a_failed_write_means_for_the_level(cache: Cache, caplog: pytest.LogCaptureFixture) -> None:
+    put(cache.levels[0], A)
+    version = await cache.open(version_named("b"))
+    with caplog.at_level(logging.WARNING):
+        cache.note_failure(cache.levels[0], CacheError("a block that is leaving"))
+        assert await cache.admit(version, BLOCK, around=0)
+        for _ in range(2):
+            cache.note_failure(cache.levels[0], CacheFull("no space left"))
+        assert not await cache.admit(version, BLOCK, around=0)
+        assert (await cache.open(A)).level is cache.levels[0]
+        cache.note_failure(cache.levels[0], CacheUnusable("input/output error"))
+        assert cache.levels[0].fault == "input/output error"
+    assert [record.message for record in caplog.records] == ["cache level full", "cache level out of use"]
 
 
 # ---- small objects
