@@ -215,22 +215,23 @@ class Fetcher:
     async def _fetch_range(self, version: CachedVersion, flight: _Flight, started: _Range) -> None:
         assert version.file is not None
         extent = started.extent
-        if not await self._cache.admit(version, extent.length, around=extent.offset):
-            raise CacheFull("the cache has no room left")
-        try:
-            await self._source.fetch(
-                version.identity,
-                extent,
-                version.file.sink,
-                turn=started.turn,
-                on_progress=flight.announce,
-                resume_bytes=version.file.block_bytes // 64,
-            )
-        except CacheError as error:
-            # The disk said no, which it had not when there seemed to be room.
-            if version.level is not None:
-                self._cache.report_fault(version.level, error.message)
-            raise
+        async with self._cache.room(version, extent.length, around=extent.offset) as admitted:
+            if not admitted:
+                raise CacheFull("the cache has no room left")
+            try:
+                await self._source.fetch(
+                    version.identity,
+                    extent,
+                    version.file.sink,
+                    turn=started.turn,
+                    on_progress=flight.announce,
+                    resume_bytes=version.file.block_bytes // 64,
+                )
+            except CacheError as error:
+                # The disk said no, which it had not when there seemed to be room.
+                if version.level is not None:
+                    self._cache.note_failure(version.level, error)
+                raise
 
     def _failed(self, version: CachedVersion, flight: _Flight, extent: Extent, error: FluidfsError) -> None:
         if flight.waiting:
@@ -288,7 +289,7 @@ class Fetcher:
                     finally:
                         self._budget.give(whole.length)
             except CacheError as error:
-                self._cache.report_fault(level, error.message)
+                self._cache.note_failure(level, error)
             else:
                 return self._cache.keep_small(level, taken, identity), taken.data
         return None, await self.read_through(identity, Extent(0, identity.size))

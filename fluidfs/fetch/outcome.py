@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+
 from fluidfs._native.engine import Completion, Status
 from fluidfs.errors import (
     AccessDenied,
+    CacheError,
     CacheFull,
     CacheUnusable,
     FluidfsError,
@@ -15,7 +18,14 @@ from fluidfs.errors import (
     WrongRegion,
 )
 
-_ENOSPC, _EDQUOT = 28, 122
+# A full disk; a block that another process was killed at, and a map that somebody damaged while it was in use, which
+# are about one version. Everything else is a level that fails.
+_SINK_ERRORS: dict[int, type[CacheError]] = {
+    errno.ENOSPC: CacheFull,
+    errno.EDQUOT: CacheFull,
+    errno.EBUSY: CacheError,
+    errno.EUCLEAN: CacheError,
+}
 
 
 def error_of(completion: Completion, key: str) -> FluidfsError | None:
@@ -38,7 +48,7 @@ def error_of(completion: Completion, key: str) -> FluidfsError | None:
         case Status.SLOW_DOWN:
             return SlowDown(f"the store asks for fewer requests{code}")
         case Status.SINK:
-            kind = CacheFull if completion.errno in (_ENOSPC, _EDQUOT) else CacheUnusable
+            kind = _SINK_ERRORS.get(completion.errno, CacheUnusable)
             return kind(f"the cache cannot be written (errno {completion.errno})")
         case Status.HTTP:
             return StoreError(f"the store answers {completion.http_status}{code} for {key!r}{detail}")

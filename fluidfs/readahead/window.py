@@ -43,7 +43,8 @@ def plan(stream: Stream, read: Extent, *, size_bytes: int, max_window_bytes: int
 
     A read that continues the stream (near enough) doubles its window up to `max_window_bytes`; the first read of a
     handle at offset 0 opens one. Any other read is a seek: the window closes, and opens again when the next read
-    follows on it. More is asked for only when half of the window is used up, so that ranges stay large.
+    follows on it. More is asked for when half of a small window, or
+    STEP_BYTES of a wide one, are used up, so that ranges stay large.
     """
     if max_window_bytes <= 0:
         return Plan(Stream(read.end, 0, read.end), None)
