@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -60,6 +61,8 @@ def build_debian(builder: Builder, contents: Contents, layer: Path) -> None:
         _keep(unpacked, (*keep, f"usr/share/doc/{name}"), layer)
         _record(name, archive, layer)
         shutil.rmtree(unpacked)
+    for pattern in contents.drop:
+        _named(layer, pattern)
     remove(layer, contents.drop)
     for path in (layer / "usr/share/doc").glob("*/*"):
         if path.name != "copyright":
@@ -68,17 +71,24 @@ def build_debian(builder: Builder, contents: Contents, layer: Path) -> None:
 
 
 def _keep(unpacked: Path, patterns: Sequence[str], layer: Path) -> None:
-    """Copies what the patterns name, at least one of a library's two places."""
-    found = [path for pattern in patterns for path in sorted(unpacked.glob(pattern))]
-    for path in found:
+    """Copies what the patterns name."""
+    for path in (path for pattern in patterns for path in _named(unpacked, pattern)):
         relative = path.relative_to(unpacked)
-        parts = relative.parts
-        target = layer / ("usr" if parts[0] in _MERGED else "") / relative
+        target = layer / ("usr" if relative.parts[0] in _MERGED else "") / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir() and not path.is_symlink():
             shutil.copytree(path, target, symlinks=True, dirs_exist_ok=True)
         else:
             shutil.copy2(path, target, follow_symlinks=False)
+
+
+def _named(root: Path, pattern: str) -> Sequence[Path]:
+    """What a pattern of contents.toml names; one that names nothing is a mistake, or was left behind by an update."""
+    # A link whose target comes with another package is not seen by glob.
+    found = [root / pattern] if (root / pattern).is_symlink() else sorted(root.glob(pattern))
+    if not found:
+        sys.exit(f"image: contents.toml names {pattern}, and there is no such thing in {root.name}")
+    return found
 
 
 def _record(name: str, archive: Path, layer: Path) -> None:

@@ -71,11 +71,21 @@ of `mount` may also be given as `-o NAME=VALUE`, in the environment as `FLUIDFS_
     return "\n\n".join(parts) + "\n"
 
 
+def readme() -> str:
+    """README.md with the table that the last `make bench` printed between its marks."""
+    text = (DOCS.parent / "README.md").read_text()
+    before, _, rest = text.partition("<!-- benchmark -->")
+    _, _, after = rest.partition("<!-- /benchmark -->")
+    table = (DOCS / "benchmark" / "benchmark.md").read_text().strip()
+    return f"{before}<!-- benchmark -->\n{table}\n<!-- /benchmark -->{after}"
+
+
 def pages() -> dict[Path, str]:
     """Every page that is made here, by its path."""
     return {
         DOCS / "reference" / "command-line.md": command_line(),
         DOCS / "reference" / "metrics.md": reference(),
+        DOCS.parent / "README.md": readme(),
     }
 
 

@@ -106,7 +106,7 @@ def test_a_refusal_is_eacces_at_once(mount: Mount, counting_proxy: CountingProxy
 
 
 def test_a_body_that_comes_drop_by_drop_is_read_all_the_same(mount: Mount, counting_proxy: CountingProxy) -> None:
-    counting_proxy.inject(Fault(drip_bytes_s=3 * MIB), when=gets)
+    counting_proxy.inject(Fault(drip_bytes_s=6 * MIB), when=gets)
     answers = read_by_process(mount.account, mount.path / "file", [(0, 5 * MIB)], timeout_s=BOUND_S)
     assert answers == [digest(BODY[: 5 * MIB])]
 

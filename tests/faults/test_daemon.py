@@ -106,7 +106,8 @@ def test_a_daemon_that_ends_while_the_store_is_silent_leaves_nobody_waiting(
 ) -> None:
     mount = mounted(filled.uri, account=me, endpoint_url=counting_proxy.endpoint_url)
     assert mount.digest("small/001") == digest(SMALL["small/001"])
-    counting_proxy.inject(Fault(delay_s=8.0))
+    # Longer than either waits.
+    counting_proxy.inject(Fault(delay_s=3.0 if number == signal.SIGKILL else 8.0))
     with ExitStack() as stack:
         readers = [
             stack.enter_context(me.popen("cat", mount.path / "file")),
@@ -134,7 +135,7 @@ def test_a_reader_that_is_killed_while_it_waits_goes_at_once(
 ) -> None:
     mount = mounted(filled.uri, account=me, endpoint_url=counting_proxy.endpoint_url)
     assert mount.digest("small/001") == digest(SMALL["small/001"])
-    counting_proxy.inject(Fault(delay_s=5.0), times=1)
+    counting_proxy.inject(Fault(delay_s=3.0), times=1)
     with me.popen("cat", mount.path / "file") as process:
         wait_until(lambda: counting_proxy.counts()["GET"] >= 2, what="the read is under way")
         process.kill()

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from fluidfs.demo.seaweed import SeaweedServer
+from fluidfs.demo.seaweed import Identity, SeaweedServer
 from fluidfs.demo.traces import daemons_of, is_mounted
 from tests.conftest import Bucket, Mounter
 from tests.support.accounts import Account
@@ -278,30 +278,33 @@ def test_the_helper_of_mount_8(filled: Bucket, account: Account, s3_server: Seaw
 # ---- credentials
 
 
-def rotating_profile(account: Account, server: SeaweedServer) -> Path:
-    """A credential process whose answer, valid for a minute at a time, is in a file that can be replaced."""
-    answer = account.directory / "answer.json"
-    expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 960))
-    answer.write_text(
-        json.dumps(
-            {
-                "Version": 1,
-                "AccessKeyId": server.access_key,
-                "SecretAccessKey": server.secret_key,
-                "Expiration": expires,
-            }
-        )
-    )
-    config = account.directory / "config"
-    config.write_text(f"[default]\ncredential_process = /bin/cat {answer}\n")
-    return config
+def hand_out(account: Account, access_key: str, secret_key: str) -> None:
+    """What the account's credential process says from now on. It asks to be asked again before every use."""
+    expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 300))
+    answer = {"Version": 1, "AccessKeyId": access_key, "SecretAccessKey": secret_key, "Expiration": expires}
+    (account.directory / "answer.json").write_text(json.dumps(answer))
 
 
-def test_credentials_come_from_a_credential_process(
-    filled: Bucket, me: Account, mounted: Mounter, s3_server: SeaweedServer
-) -> None:
+def test_credentials_that_are_rotated_while_mounted_are_taken_up(me: Account, mounted: Mounter, tmp_path: Path) -> None:
+    second = Identity("second", "SECOND0000000000", "second-secret-second-secret", ("Admin",))
+    config = me.directory / "config"
+    config.write_text(f"[default]\ncredential_process = /bin/cat {me.directory / 'answer.json'}\n")
     variables = {name: value for name, value in me.variables.items() if "ACCESS_KEY" not in name}
-    config = str(rotating_profile(me, s3_server))
-    account = replace(me, variables={**variables, "AWS_CONFIG_FILE": config})
-    mount = mounted(filled.uri, account=account)
-    assert mount.digest("file") == digest(BODY)
+    account = replace(me, variables={**variables, "AWS_CONFIG_FILE": str(config)})
+    with SeaweedServer(tmp_path, identities=(second,)) as server, CountingProxy(server.port) as proxy:
+        client = server.client()
+        client.create_bucket(Bucket="rotated")
+        for key in ("before", "after", "large"):
+            client.put_object(Bucket="rotated", Key=key, Body=BODY if key == "large" else key.encode())
+        client.close()
+        hand_out(account, server.access_key, server.secret_key)
+        mount = mounted("s3://rotated", "--metadata-ttl", "0s", account=account, endpoint_url=proxy.endpoint_url)
+        assert mount.digest("before") == digest(b"before")
+        hand_out(account, second.access_key, second.secret_key)
+        # As AWS answers to those that are no longer good.
+        proxy.inject(Fault(status=400), when=lambda request: server.access_key in request.headers["authorization"])
+        proxy.forget()
+        assert mount.digest("after") == digest(b"after")
+        assert mount.digest("large") == digest(BODY)
+        assert any(second.access_key in request.headers["authorization"] for request in proxy.requests)
+        mount.unmount()

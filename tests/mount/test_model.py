@@ -121,9 +121,9 @@ def machine_of(mount: Mount, bucket: Bucket) -> type[RuleBasedStateMachine]:
             if number < len(self.handles):
                 fd, body = self.handles[number]
                 offset = int(len(body) * share)
-                data, number = pread(fd, length, offset)
+                data, failed = pread(fd, length, offset)
                 if data is None:
-                    assert number == errno.ESTALE
+                    assert failed == errno.ESTALE
                     assert body not in self.objects.values(), "the version is still there"
                 else:
                     # A read that ends in what is gone gives its beginning.

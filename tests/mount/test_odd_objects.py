@@ -6,13 +6,16 @@ import random
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
-from mypy_boto3_s3 import S3Client
 
 from tests.conftest import Mounter, empty_bucket
 from tests.support.accounts import Account
 from tests.support.reading import MIB, content, digest
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 OBJECTS = 300
 

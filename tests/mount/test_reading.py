@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mypy_boto3_s3 import S3Client
 
 from tests.conftest import Bucket, Mounter, empty_bucket
 from tests.support.accounts import Account
@@ -23,6 +22,9 @@ SMALL = content("small", 10_000)
 
 _MMAP = """
 import hashlib, mmap, random, sys
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 rng = random.Random(1)
 with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
     places = [rng.randrange(len(mapped)) for _ in range(400)]

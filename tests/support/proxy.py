@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 HOST = "127.0.0.1"
 CHUNK_BYTES = 256 * 1024
 # What S3 calls the statuses that a fault may answer with.
-CODES = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 501: "NotImplemented"}
+CODES = {400: "ExpiredToken", 403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 501: "NotImplemented"}
 
 
 @dataclass(frozen=True, slots=True)
