@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,14 +18,14 @@ from tests.support.mounts import Mount
 from tests.support.proxy import CountingProxy
 from tests.support.reading import MIB, content, digest, failing, in_threads, opened, random_extents
 
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
 BODY = content("reading", 40 * MIB + 12_345)
 SMALL = content("small", 10_000)
 
 _MMAP = """
 import hashlib, mmap, random, sys
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 rng = random.Random(1)
 with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
     places = [rng.randrange(len(mapped)) for _ in range(400)]
