@@ -154,7 +154,7 @@ def test_the_mount_of_a_killed_daemon_fails_at_once_and_can_be_cleared_away(
     kill(mount)
     assert is_mounted(mount.path)
     if account.uid == os.geteuid():
-        with failing(errno.ENOTCONN):
+        with failing(errno.ENOTCONN, errno.ECONNABORTED):
             os.listdir(mount.path)
     status = account.fluidfs("status", mount.path, "--json")
     facts: dict[str, Any] = json.loads(status.stdout)

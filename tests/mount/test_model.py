@@ -160,7 +160,7 @@ def test_a_mount_is_what_its_model_says(bucket: Bucket, me: Account, mounted: Mo
     run_state_machine_as_test(
         machine_of(mount, bucket),
         settings=settings(
-            max_examples=50,
+            max_examples=40,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,
