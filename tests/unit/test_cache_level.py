@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -265,14 +266,26 @@ def test_a_directory_in_a_versions_place_costs_that_version_only(level: Level, p
     assert level.open_object(version_named("b"), create=True) is not None
 
 
-def test_without_descriptors_a_version_cannot_be_had_and_the_level_goes_on(level: Level) -> None:
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Every descriptor that the process may have is taken, also those below the highest in use."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = len(os.listdir("/proc/self/fd"))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (used - 1, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, before[1]), before[1]))
+    taken: list[int] = []
     try:
-        assert level.open_object(version_named("a"), create=True) is None
+        with suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        yield
     finally:
+        for fd in taken:
+            os.close(fd)
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_without_descriptors_a_version_cannot_be_had_and_the_level_goes_on(level: Level) -> None:
+    with no_descriptors():
+        assert level.open_object(version_named("a"), create=True) is None
     assert level.open_object(version_named("a"), create=True) is not None
 
 
