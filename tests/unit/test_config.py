@@ -8,7 +8,7 @@ from fluidfs.config.resolve import Caller, Given, resolve, resolve_levels
 from fluidfs.config.table import OPTIONS
 from fluidfs.errors import UsageError
 
-CALLER = Caller(uid=1000, gid=100, home="/home/ann", directory="/home/ann/work", cache_home="/home/ann/.cache")
+CALLER = Caller(uid=1000, gid=100, home="/home/ann", directory="/home/ann/here", cache_home="/home/ann/.cache")
 
 
 def options_of(source: str = "s3://bucket", mountpoint: str = "/mnt", **given: object) -> MountOptions:
@@ -111,7 +111,7 @@ def test_a_value_that_cannot_be_meant_is_refused(name: str, text: str) -> None:
         ("/shm::MEM", LevelSpec("/shm", None, "MEM")),
         ("/a:b:1G:SSD", LevelSpec("/a:b", 1 << 30, "SSD")),
         ("~/c", LevelSpec("/home/ann/c", None, "SSD")),
-        ("c/../d", LevelSpec("/home/ann/work/d", None, "SSD")),
+        ("c/../d", LevelSpec("/home/ann/here/d", None, "SSD")),
     ],
 )
 def test_a_level_is_a_path_with_a_quota_with_a_medium(text: str, level: LevelSpec) -> None:
@@ -133,7 +133,7 @@ def test_every_path_is_absolute_since_the_daemon_leaves_the_directory() -> None:
     options = options_of(
         mountpoint="mnt/", flags={"ca-bundle": "ca.pem", "sse-c": "~/key", "log-file": "../log", "cache": ["c"]}
     )
-    assert (options.mountpoint, options.ca_bundle) == ("/home/ann/work/mnt", "/home/ann/work/ca.pem")
+    assert (options.mountpoint, options.ca_bundle) == ("/home/ann/here/mnt", "/home/ann/here/ca.pem")
     assert (options.sse_c_key_file, options.log_file) == ("/home/ann/key", "/home/ann/log")
 
 
