@@ -14,6 +14,7 @@ from functools import partial
 import trio
 
 from fluidfs.config import MountOptions
+from fluidfs.control.claim import claimed
 from fluidfs.control.detach import detach
 from fluidfs.control.exporter import serving_metrics
 from fluidfs.control.mounts import FLUIDFS_TYPE, mount_at, probe
@@ -49,9 +50,13 @@ def run_mount(options: MountOptions, *, ready: Callable[[], None]) -> None:
     Raises a FluidfsError before `ready` when the mount cannot be made; nothing is left mounted then.
     """
     started_s = time.time()
-    replace_dead_mount(options.mountpoint)
-    raise_descriptor_limit()
-    with one_error():
+    with (
+        make_place(place_of(os.environ, os.geteuid()), uid=os.geteuid()) as place,
+        claimed(place, options.mountpoint),
+        one_error(),
+    ):
+        replace_dead_mount(options.mountpoint)
+        raise_descriptor_limit()
         trio.run(_serve_mount, options, ready, started_s)
 
 
