@@ -52,11 +52,29 @@ ENGINE = [
 
 OBJECTS = ["object_open.c", "object_read.c", "object_seal.c", "object_sink.c", "object_block.c", "map_guard.c"]
 
+CONTENTS = ["content.c", "content_read.c", "slab.c"]
+
+NAMES = [
+    *("name_table.c", "name_directory.c", "name_learn.c", "name_content.c", "name_upkeep.c", "name_path.c"),
+    *("name_nodes.c", "name_hash.c", "listing.c"),
+]
+
+# The data plane: from its life down to what it decides. It reads the names, and the parts of the cache.
+RELAY = [
+    *("relay_life.c", "relay_serve.c", "relay_names.c", "relay_files.c", "relay_workers.c", "relay_pair.c"),
+    *("relay_notify.c", "relay_watch.c", "relay_reply.c", "relay_facts.c", "handles.c"),
+    *("parking.c", "parking_queues.c", "fuse_init.c", "read_window.c"),
+]
+
 EXTENSIONS = [
     extension("sink", []),
     extension("usage", ["map_guard.c"]),
     extension("objects", OBJECTS, headers=("libxxhash",)),
     extension("slabs", ["slab.c", "map_guard.c"], headers=("libxxhash",)),
+    extension("contents", [*CONTENTS, *OBJECTS], headers=("libxxhash",)),
+    extension("names", [*NAMES, "content.c"], headers=("libxxhash",)),
+    extension("relay", [*RELAY, *NAMES, *CONTENTS, *OBJECTS], headers=("libxxhash",)),
+    extension("protocol", ["fuse_init.c", "read_window.c"]),
     extension("engine", ENGINE, libraries=("openssl",)),
 ]
 

@@ -17,8 +17,13 @@ def describe(work: Path) -> dict[str, str]:
         "memory": f"{int(_field('/proc/meminfo', 'MemTotal').split()[0]) / 1024**2:.0f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "disk": f"{_file_system_of(work)}, {shutil.disk_usage(work).free / GIB:.0f} GiB free",
+        "caches": f"{_file_system_of(work)}, {shutil.disk_usage(work).free / GIB:.0f} GiB free",
     }
+
+
+def available_memory_bytes() -> int:
+    """What can be had without swapping."""
+    return int(_field("/proc/meminfo", "MemAvailable").split()[0]) * 1024
 
 
 def _field(path: str, name: str) -> str:

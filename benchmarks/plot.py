@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.metrics import METRICS
 from benchmarks.result import Run
 
 COLUMNS = 3
@@ -23,7 +22,7 @@ def draw(run: Run, path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "fluidfs"
     from matplotlib import pyplot
 
-    metrics = [metric for metric in METRICS if any(run.cell(client, metric) for client in run.rounds)]
+    metrics = [metric for metric in run.metrics if any(run.cell(client, metric) for client in run.rounds)]
     rows = -(-len(metrics) // COLUMNS)
     figure, grid = pyplot.subplots(rows, COLUMNS, figsize=(4.6 * COLUMNS, 2.4 * rows), squeeze=False)
     places = list(grid.flat)
@@ -48,6 +47,6 @@ def draw(run: Run, path: Path) -> None:
 
 
 def _colour(name: str) -> str:
-    if name == "fluidfs":
+    if name.startswith("fluidfs"):
         return OURS
     return LIMITS if name.startswith(("raw", "local")) else OTHERS

@@ -1,9 +1,10 @@
-"""What a client's processes cost: CPU seconds and memory, from /proc."""
+"""What a client's processes cost: CPU seconds, context switches and memory, from /proc."""
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Self
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # Short enough to see the peak of a read of one second, and 2 % of a core for the four processes of the largest client.
 SAMPLE_EVERY_S = 0.05
+QUIET_S = 0.1
 
 
 def tree_of(pid: int) -> list[int]:
@@ -37,6 +39,38 @@ def cpu_seconds(pids: list[int]) -> float:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += sum(int(field) for field in fields[11:15])
     return ticks / TICKS_PER_S
+
+
+def context_switches(pids: list[int]) -> dict[int, int]:
+    """How often each living thread of the processes has given up a processor or lost it."""
+    counts = {}
+    for pid in pids:
+        with suppress(OSError):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                # It may end while we look at it.
+                with suppress(OSError):
+                    lines = (line.partition(":") for line in (task / "status").read_text().splitlines())
+                    counts[int(task.name)] = sum(
+                        int(value) for name, _, value in lines if name.endswith("ctxt_switches")
+                    )
+    return counts
+
+
+def switches_between(before: dict[int, int], after: dict[int, int]) -> int:
+    """The context switches in between, of those threads that still live: what others did last went with them."""
+    return sum(count - before.get(task, 0) for task, count in after.items())
+
+
+def wait_until_idle(pids: list[int], *, timeout_s: float) -> None:
+    """Returns when the processes use no time any more (under a tick in `QUIET_S`), or when `timeout_s` is over."""
+    deadline = time.monotonic() + timeout_s
+    used = cpu_seconds(pids)
+    while time.monotonic() < deadline:
+        time.sleep(QUIET_S)
+        now = cpu_seconds(pids)
+        if now <= used:
+            return
+        used = now
 
 
 def memory_bytes(pids: list[int]) -> tuple[int, int]:

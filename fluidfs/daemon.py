@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 
 import trio
@@ -21,12 +22,10 @@ from fluidfs.control.mounts import FLUIDFS_TYPE, mount_at, probe
 from fluidfs.control.place import make_place, place_of
 from fluidfs.control.registry import own_record
 from fluidfs.control.server import serve_control
+from fluidfs.control.unmounting import Unmounting
 from fluidfs.errors import FluidfsError, MountpointBusy
-from fluidfs.fs.filesystem import parent_of
-from fluidfs.fuse.adapter import Adapter
+from fluidfs.fuse.data_plane import DataPlane, open_data_plane
 from fluidfs.fuse.device import MountFacts, Tuning, open_mounted, tune
-from fluidfs.fuse.session import forget_entry, serve, session
-from fluidfs.meta.inodes import ROOT_NODEID, hashed_nodeid
 from fluidfs.model import WarmProgress, WarmRequest, WarmResult
 from fluidfs.plane import Plane, open_plane
 from fluidfs.status import export_gauges, status_of
@@ -103,33 +102,35 @@ async def _serve_mount(options: MountOptions, ready: Callable[[], None], started
             device_fd = open_mounted(
                 MountFacts(str(plane.source), options.mountpoint, options.read_only, options.allow_other)
             )
-            mount = Mount(options, plane, started_s)
+            # Threads for what concerns the mount as a whole: a detach, beside the first look at the root.
+            limiter = trio.CapacityLimiter(2)
+            unmounting = Unmounting(options.mountpoint, limiter)
             try:
-                async with session(Adapter(plane.filesystem), device_fd):
-                    plane.filesystem.on_changed = forget_path
-                    await mount.run(ready, signals)
+                async with open_data_plane(plane.layers, device_fd, disabled=options.fuse_disable) as data_plane:
+                    await Mount(options, plane, data_plane, unmounting, started_s).run(ready, signals, limiter)
             finally:
-                await mount.ensure_unmounted()
+                await unmounting.ensure()
 
 
 class Mount:
     """A mount while it is served; the MountService of its control socket."""
 
-    def __init__(self, options: MountOptions, plane: Plane, started_s: float) -> None:
+    def __init__(
+        self, options: MountOptions, plane: Plane, data_plane: DataPlane, unmounting: Unmounting, started_s: float
+    ) -> None:
         self._options = options
         self._plane = plane
+        self._data_plane = data_plane
+        self._unmounting = unmounting
         self._started_s = started_s
         self._ended = trio.Event()
-        self._detached = False
         self._tuning = Tuning(read_ahead_kib=128, max_background=12)
         self._throughput = 0.0
-        # Threads for what concerns the mount as a whole: a detach, beside the first look at the root.
-        self._limiter = trio.CapacityLimiter(2)
 
-    async def run(self, ready: Callable[[], None], signals: AsyncIterator[int]) -> None:
+    async def run(self, ready: Callable[[], None], signals: AsyncIterator[int], limiter: trio.CapacityLimiter) -> None:
         """Serves the device, the control socket and signals, until unmounted or told to stop."""
         metrics = self._plane.metrics
-        metrics.before_export.append(partial(export_gauges, self._plane))
+        metrics.before_export += (self._data_plane.export, self._export_gauges)
         place = make_place(place_of(os.environ, os.geteuid()), uid=os.geteuid())
         with place, serving_metrics(metrics, self._options.metrics):
             record = own_record(self._options, started_s=self._started_s)
@@ -140,9 +141,9 @@ class Mount:
                 # Nothing of the mount can be asked before the session answers. If it fails to, the device is closed
                 # in the end, and the thread that is left behind here gets its error then.
                 device = await trio.to_thread.run_sync(
-                    os.stat, self._options.mountpoint, abandon_on_cancel=True, limiter=self._limiter
+                    os.stat, self._options.mountpoint, abandon_on_cancel=True, limiter=limiter
                 )
-                self._tuning = tune(device.st_dev)
+                self._tuning = tune(device.st_dev, max_background=self._data_plane.max_background)
                 await nursery.start(partial(serve_control, self, place=place, record=record))
                 nursery.start_soon(self._watch_mount_table)
                 log.info("mounted", extra={"source": str(self._plane.source), "mountpoint": self._options.mountpoint})
@@ -150,7 +151,7 @@ class Mount:
 
     async def _serve(self, everything_else: trio.CancelScope) -> None:
         """Answers the kernel to the end of the session, with its time to drain; all else ends with it."""
-        await serve(self._ended)
+        await self._data_plane.serve(self._ended)
         everything_else.cancel()
 
     async def _watch_mount_table(self) -> None:
@@ -175,7 +176,7 @@ class Mount:
             try:
                 await self._detach(lazy=True)
             except FluidfsError as error:
-                # The session ends all the same; `ensure_unmounted` has another try, and the last word.
+                # The session ends all the same; `Unmounting.ensure` has another try, and the last word.
                 log.warning("not unmounted at once", extra={"reason": str(error)})
                 self._ended.set()
 
@@ -191,7 +192,12 @@ class Mount:
             "started_s": self._started_s,
             "read_only": self._options.read_only,
             "verify": self._options.verify,
-            **status_of(self._plane, throughput_bytes_per_s=self._throughput, tuning=self._tuning),
+            **status_of(
+                self._plane,
+                data_plane={**self._data_plane.status(), **asdict(self._tuning)},
+                names_known=self._data_plane.names_known,
+                throughput_bytes_per_s=self._throughput,
+            ),
         }
 
     async def warm(self, request: WarmRequest, report: Report) -> WarmResult:
@@ -217,30 +223,11 @@ class Mount:
     # ---- the end
 
     async def _detach(self, *, lazy: bool) -> None:
-        if not self._detached:
-            await trio.to_thread.run_sync(partial(detach, self._options.mountpoint, lazy=lazy), limiter=self._limiter)
-            self._detached = True
+        await self._unmounting.detach(lazy=lazy)
         self._ended.set()
 
-    async def ensure_unmounted(self) -> None:
-        """Leaves no mount behind, whatever ended us. What still has files open gets errors from now on."""
-        entry = mount_at(self._options.mountpoint)
-        if self._detached or entry is None or entry.fs_type != FLUIDFS_TYPE:
-            return
-        with trio.CancelScope(shield=True):
-            try:
-                await trio.to_thread.run_sync(
-                    partial(detach, self._options.mountpoint, lazy=True), limiter=self._limiter
-                )
-            except FluidfsError as error:
-                log.error("not unmounted", extra={"mountpoint": self._options.mountpoint, "reason": str(error)})
-
-
-def forget_path(path: str) -> None:
-    """Has the kernel forget a name whose object changed."""
-    directory, name = parent_of(path)
-    if name:
-        forget_entry(hashed_nodeid(directory, None) if directory else ROOT_NODEID, name)
+    def _export_gauges(self) -> None:
+        export_gauges(self._plane, names_known=self._data_plane.names_known)
 
 
 async def warm_uri(options: MountOptions, request: WarmRequest, report: Report) -> WarmResult:

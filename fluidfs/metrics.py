@@ -35,6 +35,11 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("read_hit_bytes", "counter", "bytes", (), "stable", "Bytes given to readers that were cached already"),
     MetricRow("read_through_bytes", "counter", "bytes", (), "stable", "Bytes read from the store and kept nowhere"),
     MetricRow("read_errors", "counter", "requests", ("errno",), "stable", "READ requests answered with an error"),
+    MetricRow("opens", "counter", "opens", ("way",), "alpha", "Files opened, `passthrough` or `relayed`"),
+    MetricRow("requests", "counter", "requests", ("request", "served_by"), "alpha", "Served by `native` or `python`"),
+    MetricRow("requests_given_up", "counter", "requests", ("why",), "alpha", "Given up, `overdue` or `killed`"),
+    MetricRow("requests_waiting", "gauge", "requests", (), "alpha", "Requests that wait for an answer"),
+    MetricRow("open_files", "gauge", "files", (), "alpha", "Files that are open, once for each time"),
     MetricRow("fetch_requests", "counter", "requests", ("status",), "stable", "Ranged GETs, by how they ended"),
     MetricRow("fetch_bytes", "counter", "bytes", (), "stable", "Bytes received from the store"),
     MetricRow("fetch_retries", "counter", "requests", (), "stable", "GETs that were tried again"),
@@ -81,6 +86,9 @@ class Metrics:
         self.read_hit_bytes = self._counter("read_hit_bytes")
         self.read_through_bytes = self._counter("read_through_bytes")
         self.read_errors = self._counter("read_errors")
+        self.opens = self._counter("opens")
+        self.requests = self._counter("requests")
+        self.requests_given_up = self._counter("requests_given_up")
         self.fetch_requests = self._counter("fetch_requests")
         self.fetch_bytes = self._counter("fetch_bytes")
         self.retries = self._counter("fetch_retries")
@@ -107,6 +115,11 @@ class Metrics:
         self.fetch_bytes.inc(size_bytes)
         self.fetch_seconds.observe(seconds)
 
+    def refresh(self) -> None:
+        """Brings up to date what is read only when somebody asks."""
+        for refresh in self.before_export:
+            refresh()
+
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""
         return generate_latest(self.registry)
@@ -128,6 +141,8 @@ def reference() -> str:
         "both in the text format of Prometheus. A *stable* metric keeps its name and meaning within a major version;",
         "an *alpha* one may change. Counters restart from 0 with each daemon; what a cache level counts is kept in its",
         "directory.",
+        "",
+        "A file opened with `passthrough` is read by the kernel itself: its reads are not seen, and are in no counter.",
         "",
         "| Name | Kind | Unit | Labels | Stability | Meaning |",
         "|---|---|---|---|---|---|",

@@ -24,6 +24,7 @@ from fluidfs.fetch.pump import Pump
 from fluidfs.fetch.source import StoreSource, endpoint_of
 from fluidfs.fs.attributes import Ownership
 from fluidfs.fs.filesystem import FileSystem, ReadSettings
+from fluidfs.fs.layers import Layers
 from fluidfs.fs.warming import Warmer
 from fluidfs.meta.inodes import Inodes
 from fluidfs.meta.names import Names
@@ -56,8 +57,26 @@ class Plane:
     budget: ByteBudget
     fetcher: Fetcher
     filesystem: FileSystem
+    settings: ReadSettings
+    root_mtime_ns: int
     warmer: Warmer
     metrics: Metrics
+
+    @property
+    def layers(self) -> Layers:
+        """What requests are answered out of."""
+        return Layers(
+            store_identity=self.store.identity,
+            key_prefix=self.source.prefix,
+            root_mtime_ns=self.root_mtime_ns,
+            settings=self.settings,
+            names=self.names,
+            inodes=self.inodes,
+            cache=self.cache,
+            fetcher=self.fetcher,
+            filesystem=self.filesystem,
+            metrics=self.metrics,
+        )
 
 
 def connect(options: MountOptions) -> tuple[Source, Store]:
@@ -125,9 +144,14 @@ async def open_plane(options: MountOptions) -> AsyncIterator[Plane]:
                 ttl_s=options.metadata_ttl_s,
                 limiter=trio.CapacityLimiter(NAME_THREADS),
             )
-            inodes = Inodes(root_mtime_ns=os.stat("/proc/self").st_mtime_ns)
+            root_mtime_ns = os.stat("/proc/self").st_mtime_ns
+            inodes = Inodes(root_mtime_ns=root_mtime_ns)
             fetcher = Fetcher(
                 cache=cache, source=origin, budget=budget, metrics=metrics, nursery=nursery, workers=workers
+            )
+            settings = ReadSettings(
+                Ownership(options.uid, options.gid, options.file_mode, options.dir_mode),
+                max_window_bytes=min(options.readahead_bytes, options.memory_bytes // 2),
             )
             filesystem = FileSystem(
                 store_identity=store.identity,
@@ -136,10 +160,7 @@ async def open_plane(options: MountOptions) -> AsyncIterator[Plane]:
                 cache=cache,
                 fetcher=fetcher,
                 metrics=metrics,
-                settings=ReadSettings(
-                    Ownership(options.uid, options.gid, options.file_mode, options.dir_mode),
-                    max_window_bytes=min(options.readahead_bytes, options.memory_bytes // 2),
-                ),
+                settings=settings,
             )
             warmer = Warmer(names=names, filesystem=filesystem, cache=cache, fetcher=fetcher)
             for background in (pump.run, origin.run, names.renew_ahead, partial(upkeep, cache)):
@@ -154,6 +175,8 @@ async def open_plane(options: MountOptions) -> AsyncIterator[Plane]:
                 budget=budget,
                 fetcher=fetcher,
                 filesystem=filesystem,
+                settings=settings,
+                root_mtime_ns=root_mtime_ns,
                 warmer=warmer,
                 metrics=metrics,
             )

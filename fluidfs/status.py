@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from fluidfs.cache.level import Level
-from fluidfs.fuse.device import Tuning
 from fluidfs.metrics import value_of
 from fluidfs.plane import Plane
 
-# In the first form every request passes through Python; what says so is shown to the user.
-_DATA_PLANE = {"mode": "relayed", "why": "reads pass through pyfuse3: this version has no native data plane yet"}
 
-
-def status_of(plane: Plane, *, throughput_bytes_per_s: float, tuning: Tuning) -> dict[str, object]:
-    """The facts of a mount but for its identity, as JSON has them."""
+def status_of(
+    plane: Plane, *, data_plane: Mapping[str, object], names_known: int, throughput_bytes_per_s: float
+) -> dict[str, object]:
+    """The facts of a mount but for its identity, as JSON has them. `reads` knows nothing of passthrough reads."""
+    plane.metrics.refresh()
     metrics, engine = plane.metrics, plane.engine.statistics()
     read, hit = value_of(metrics.read_bytes), value_of(metrics.read_hit_bytes)
     hidden = plane.names.hidden
     return {
-        "data_plane": {
-            **_DATA_PLANE,
-            "read_ahead_kib": tuning.read_ahead_kib,
-            "max_background": tuning.max_background,
-        },
+        "data_plane": dict(data_plane),
         "cache": [_level(level) for level in plane.cache.levels],
         "reads": {
             "count": int(value_of(metrics.read_requests)),
@@ -47,7 +43,7 @@ def status_of(plane: Plane, *, throughput_bytes_per_s: float, tuning: Tuning) ->
         },
         "integrity": {"bad_blocks": sum(level.usage.bad_blocks for level in plane.cache.levels)},
         "names": {
-            "known": len(plane.inodes),
+            "known": names_known,
             "hidden": {reason.value: count for reason, count in hidden.counts().items() if count},
             "hidden_sample": [{"key": key.key, "reason": key.reason.value} for key in hidden.sample()],
         },
@@ -81,7 +77,7 @@ def memory() -> dict[str, int]:
     return {"anon_bytes": kib.get("RssAnon", 0) * 1024, "shmem_bytes": kib.get("RssShmem", 0) * 1024}
 
 
-def export_gauges(plane: Plane) -> None:
+def export_gauges(plane: Plane, *, names_known: int) -> None:
     """Sets the gauges of the metrics table to what holds now."""
     metrics = plane.metrics
     for level in plane.cache.levels:
@@ -92,5 +88,5 @@ def export_gauges(plane: Plane) -> None:
         metrics.gauge("cache_bad_blocks", usage.bad_blocks, level=path)
         metrics.gauge("cache_level_up", 0 if level.fault else 1, level=path)
     metrics.gauge("fetch_in_flight_bytes", plane.budget.taken_bytes)
-    metrics.gauge("names_known", len(plane.inodes))
+    metrics.gauge("names_known", names_known)
     metrics.gauge("keys_hidden", sum(plane.names.hidden.counts().values()))

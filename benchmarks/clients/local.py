@@ -11,7 +11,6 @@ class Local(MountedClient):
     """The same files without any client."""
 
     name = "local disk"
-    cache_is_page_cache = True
     has_processes = False
 
     def command(self) -> list[str]:

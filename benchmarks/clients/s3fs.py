@@ -19,6 +19,7 @@ class S3fs(MountedClient):
             "parallel_count": "16",
             "multireq_max": "100",
             "max_stat_cache_size": "300000",
+            **({"stat_cache_expire": str(self.bench.names_ttl_s)} if self.bench.names_ttl_s else {}),
         }
         flags = ["ro", "use_path_request_style", "notsup_compat_dir"]
         joined = ",".join([*flags, *(f"{name}={value}" for name, value in options.items())])
@@ -29,4 +30,4 @@ class S3fs(MountedClient):
         return first_line(self._program(), "--version")
 
     def _program(self) -> str:
-        return program("s3fs", install="apt-get install s3fs")
+        return program("s3fs", person=self.person, install="apt-get install s3fs")

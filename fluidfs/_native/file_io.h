@@ -7,7 +7,14 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
+
+/* Whether the file lies on tmpfs: it knows no RWF_NOWAIT, and needs none, for reading it waits for no disk. */
+static inline bool ff_in_ram(int fd) {
+    struct statfs facts;
+    return fstatfs(fd, &facts) == 0 && facts.f_type == 0x01021994; /* TMPFS_MAGIC of linux/magic.h */
+}
 
 /* 0, or a negative errno after which an unknown part was written. */
 static inline int ff_write_whole(int fd, const void *data, size_t length, uint64_t offset) {

@@ -41,12 +41,17 @@ int ff_block_hash(const ff_object *self, uint64_t index, uint64_t *checksum) {
 }
 
 void ff_object_unseal(ff_object *self) {
-    if (atomic_exchange(&self->header->sealed, 0) != 0)
+    uint32_t sealed = FF_SEALED;
+    if (atomic_compare_exchange_strong(&self->header->sealed, &sealed, FF_WAS_SEALED))
         msync(self->header, FF_MAP_HEADER_BYTES, MS_SYNC);
 }
 
+static bool may_punch(const ff_object *self) { return atomic_load(&self->header->sealed) == 0; }
+
 int64_t ff_object_drop_block(ff_object *self, uint64_t index, bool punch) {
     ff_block *block = &self->blocks[index];
+    if (punch && !may_punch(self))
+        return -EPERM;
     if ((atomic_fetch_or(&block->state, FF_BLOCK_LEAVING) & FF_BLOCK_LEAVING) != 0)
         return -EALREADY; /* another is at it */
     int64_t deadline = ff_now_ns() + LEAVE_WAIT_NS;
@@ -60,6 +65,11 @@ int64_t ff_object_drop_block(ff_object *self, uint64_t index, bool punch) {
     if (ff_map_guard_hit(self->guard)) {
         atomic_fetch_and(&block->state, ~FF_BLOCK_LEAVING);
         return -EUCLEAN; /* others may see another map than we do, and read what we would punch */
+    }
+    /* Again, now that LEAVING keeps others from sealing: they say that they will, then look for LEAVING. */
+    if (punch && !may_punch(self)) {
+        atomic_fetch_and(&block->state, ~FF_BLOCK_LEAVING);
+        return -EPERM;
     }
     ff_object_unseal(self);
     atomic_store(&self->verified[index], 0);

@@ -92,7 +92,7 @@ int ff_block_hash(const ff_object *self, uint64_t index, uint64_t *checksum);
 /* As ff_object_verify_block, for a block that the caller has pinned; a wrong block is not dropped yet. */
 int ff_block_compare(ff_object *self, uint64_t index);
 
-/* Ends a seal, on the disk too: after a crash it would vouch for blocks that came later. */
+/* Ends a seal, on the disk too: after a crash it would vouch for blocks that came later. That there was one stays known. */
 void ff_object_unseal(ff_object *self);
 
 /* Somebody cut the data file short while we have it open: what lay past its end is gone, and must be dropped before a

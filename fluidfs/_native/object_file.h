@@ -15,7 +15,9 @@
  *       40    8 last_use_s      atomic; seconds since the epoch, for eviction
  *       48   16 boot_id         of the boot that last had the version open: partial blocks of another boot are not
  *                               believed, for nothing says that their bytes reached the disk before their bits did
- *       64    4 sealed          atomic; 1: the seal below was taken after fdatasync, with every block complete
+ *       64    4 sealed          atomic; 0: never; 1: the seal below was taken after fdatasync, with every block complete;
+ *                               2: it was once, or nearly, and has been broken. But for 0 no block is ever punched: a
+ *                               kernel may be reading the file by itself, and would read zeros
  *       68    4 identity_bytes  length of `identity`
  *       72    8 seal_inode      of the data file when sealed, and its other facts
  *       80    8 seal_mtime_ns
@@ -67,6 +69,8 @@
 #define FF_BLOCK_COMPLETE 1u
 #define FF_BLOCK_LEAVING 2u
 #define FF_BLOCK_DOUBTED 4u
+#define FF_SEALED 1u
+#define FF_WAS_SEALED 2u
 
 typedef struct {
     char magic[8];
@@ -109,6 +113,7 @@ typedef enum { FF_VERIFY_FIRST, FF_VERIFY_ALWAYS, FF_VERIFY_NEVER } ff_verify;
 /* The sizes are the process's own copy: the map is a file, and may change under us. */
 typedef struct {
     int data_fd;
+    bool in_ram; /* reading the data file waits for no disk */
     uint64_t object_bytes;
     uint64_t block_count;
     uint32_t block_bytes;
@@ -153,8 +158,9 @@ int64_t ff_object_read(ff_object *self, uint64_t offset, void *out, size_t lengt
 int ff_object_verify_block(ff_object *self, uint64_t index);
 
 /* Makes one block absent, and with `punch` gives its space back. Returns the bytes that were present; -EBUSY when it
- * is in use, -EALREADY when somebody else is dropping it, -EUCLEAN when the map is damaged; another negative errno when
- * its space did not come back, though it is absent. A seal ends with it. */
+ * is in use, -EALREADY when somebody else is dropping it, -EUCLEAN when the map is damaged, -EPERM with `punch` when the
+ * version is sealed or ever was; another negative errno when its space did not come back, though it is absent. A seal
+ * ends with it. */
 int64_t ff_object_drop_block(ff_object *self, uint64_t index, bool punch);
 
 /* Bytes present, counted from the bits. */

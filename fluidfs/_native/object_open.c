@@ -133,7 +133,8 @@ static int load_map(ff_object *self, const char *map_path, const map_facts *fact
 /* We are alone (exclusive lock): end what a crash left half done, and what lay past the end of a file cut short. */
 static void recover(ff_object *self, const uint8_t *boot_id, uint64_t file_bytes) {
     bool same_boot = memcmp(self->header->boot_id, boot_id, sizeof self->header->boot_id) == 0;
-    bool synced = atomic_load(&self->header->sealed) != 0;
+    uint32_t sealed = atomic_load(&self->header->sealed);
+    bool synced = sealed == FF_SEALED;
     uint64_t lost = 0;
     for (uint64_t i = 0; i < self->block_count; i++) {
         ff_block *block = &self->blocks[i];
@@ -157,8 +158,8 @@ static void recover(ff_object *self, const uint8_t *boot_id, uint64_t file_bytes
     }
     if (!same_boot)
         memcpy(self->header->boot_id, boot_id, sizeof self->header->boot_id);
-    if (file_bytes != self->object_bytes)
-        atomic_store(&self->header->sealed, 0);
+    if (file_bytes != self->object_bytes && sealed != 0)
+        atomic_store(&self->header->sealed, FF_WAS_SEALED);
     if (lost != 0)
         ff_usage_subtract(self->usage, lost);
 }
@@ -193,6 +194,7 @@ static int open_once(ff_object *self, const char *data_path, const char *map_pat
         return -errno;
     if (!S_ISREG(data.st_mode))
         return -EUCLEAN;
+    self->in_ram = ff_in_ram(self->data_fd);
     if (!names(data_path, data.st_ino))
         return -ESTALE;
     int error = load_map(self, map_path, facts);

@@ -73,7 +73,7 @@ static int64_t read_in_block(ff_object *self, uint64_t index, uint64_t offset, c
                        (verify == FF_VERIFY_ALWAYS ||
                         (wanted && atomic_load_explicit(&self->verified[index], memory_order_acquire) == 0));
         int compared = !compare ? 1 : nowait ? -EAGAIN : ff_block_compare(self, index);
-        result = compared < 0 ? compared : ff_read_whole(self->data_fd, out, length, offset, nowait);
+        result = compared < 0 ? compared : ff_read_whole(self->data_fd, out, length, offset, nowait && !self->in_ram);
         if (result == -ENODATA && compared >= 0)
             result = -EBADMSG; /* present, and yet past the end of the file */
     }

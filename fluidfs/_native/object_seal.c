@@ -31,6 +31,17 @@ static int finish_block(ff_object *self, uint64_t index) {
     return error;
 }
 
+/* ff_object_complete, in one order with what was stored before and with the marks of those who drop blocks. */
+static bool complete_now(ff_object *self) {
+    for (uint64_t i = 0; i < self->block_count; i++) {
+        ff_block *block = &self->blocks[i];
+        if ((atomic_load(&block->state) & FF_BLOCK_LEAVING) != 0 ||
+            (~atomic_load(&block->bits) & ff_block_mask(self, i)) != 0)
+            return false;
+    }
+    return true;
+}
+
 int ff_object_seal(ff_object *self, const uint8_t *boot_id) {
     struct stat data;
     if (!ff_object_complete(self))
@@ -44,17 +55,22 @@ int ff_object_seal(ff_object *self, const uint8_t *boot_id) {
     }
     if (fdatasync(self->data_fd) < 0 || fstat(self->data_fd, &data) < 0)
         return -errno;
+    if ((uint64_t)data.st_size != self->object_bytes)
+        return -EINVAL;
     ff_map_header *header = self->header;
+    /* From here on nothing is punched. Whoever was about to has marked its block, and we see the mark; or it marks one
+     * later, and sees this. */
+    atomic_store(&header->sealed, FF_WAS_SEALED);
+    if (!complete_now(self))
+        return -EINVAL;
     header->seal_inode = data.st_ino;
     header->seal_mtime_ns = nanoseconds(data.st_mtim);
     header->seal_ctime_ns = nanoseconds(data.st_ctim);
     memcpy(header->seal_boot_id, boot_id, sizeof header->seal_boot_id);
-    if ((uint64_t)data.st_size != self->object_bytes)
-        return -EINVAL;
     /* Whoever drops a block marks it, then ends the seal; we seal, then look for marks: one of us sees the other. */
-    atomic_store(&header->sealed, 1);
-    if (!ff_object_complete(self) || ff_map_guard_hit(self->guard)) {
-        atomic_store(&header->sealed, 0);
+    atomic_store(&header->sealed, FF_SEALED);
+    if (!complete_now(self) || ff_map_guard_hit(self->guard)) {
+        atomic_store(&header->sealed, FF_WAS_SEALED);
         return -EINVAL;
     }
     return msync(header, self->map_bytes, MS_SYNC) < 0 ? -errno : 0;
@@ -67,7 +83,7 @@ static void set_verified(ff_object *self, uint8_t value) {
 
 bool ff_object_seal_holds(ff_object *self, const uint8_t *boot_id, bool trust) {
     const ff_map_header *header = self->header;
-    if (atomic_load_explicit(&self->header->sealed, memory_order_acquire) == 0)
+    if (atomic_load_explicit(&self->header->sealed, memory_order_acquire) != FF_SEALED)
         return false;
     struct stat data;
     bool holds = fstat(self->data_fd, &data) == 0 && data.st_ino == header->seal_inode &&

@@ -18,17 +18,11 @@ cdef extern from "object_file.h":
     static size_t sizeof_object_sink(void) { return sizeof(ff_object_sink); }
     static int object_damaged(ff_object *o) { return ff_map_guard_hit(o->guard); }
     static uint64_t header_last_use(ff_object *o) { return atomic_load(&o->header->last_use_s); }
-    static int header_sealed(ff_object *o) { return (int)atomic_load(&o->header->sealed); }
+    static uint32_t header_sealed(ff_object *o) { return atomic_load(&o->header->sealed); }
     static uint64_t object_bad_blocks(ff_object *o) { return atomic_load(&o->bad_blocks); }
     static int object_fd(ff_object *o) { return o->data_fd; }
     static void object_pin(ff_object *o, uint64_t i, int by) { atomic_fetch_add(&o->blocks[i].pins, (uint32_t)by); }
     """
-    ctypedef enum ff_verify:
-        FF_VERIFY_FIRST, FF_VERIFY_ALWAYS, FF_VERIFY_NEVER
-    ctypedef struct ff_object:
-        uint64_t object_bytes
-        uint64_t block_count
-        uint32_t block_bytes
     ctypedef struct ff_object_sink:
         ff_sink sink
     int ff_object_open(const char *data_path, const char *map_path, bint create, uint64_t object_bytes,
@@ -53,7 +47,8 @@ cdef extern from "object_file.h":
     size_t sizeof_object_sink() nogil
     bint object_damaged(ff_object *o) nogil
     uint64_t header_last_use(ff_object *o) nogil
-    int header_sealed(ff_object *o) nogil
+    const uint32_t FF_SEALED
+    uint32_t header_sealed(ff_object *o) nogil
     uint64_t object_bad_blocks(ff_object *o) nogil
     int object_fd(ff_object *o) nogil
     void object_pin(ff_object *o, uint64_t i, int by) nogil
@@ -83,19 +78,10 @@ cdef class ObjectFile:
     EBUSY (locked by another process for too long), EINVAL (sizes that no version may have), or the disk's own.
     """
 
-    cdef ff_object *_object
-    cdef int _sinks
-    cdef bint _closing
-    cdef LevelUsage _usage
-    cdef bytes _boot_id
-    cdef readonly uint64_t size_bytes
-    cdef readonly uint32_t block_bytes
-    cdef readonly uint64_t block_count
-
     def __cinit__(self, bytes data_path not None, bytes map_path not None, *, bint create, uint64_t object_bytes,
                   uint32_t block_bytes, bytes identity not None, bytes boot_id not None, LevelUsage usage not None):
         self._object = NULL
-        self._sinks = 0
+        self._users = 0
         self._closing = False
         self._usage = usage
         self._boot_id = boot_id
@@ -125,6 +111,15 @@ cdef class ObjectFile:
         if self._object == NULL or self._closing:
             raise ValueError("the object file is closed")
         return self._object
+
+    cdef ff_object *use(self) except NULL:
+        cdef ff_object *object = self._open()
+        self._users += 1
+        return object
+
+    cdef void leave(self) noexcept:
+        self._users -= 1
+        self._close_if_free()
 
     def fileno(self):
         """The data file's descriptor; it stays the object's."""
@@ -182,7 +177,7 @@ cdef class ObjectFile:
     def drop_block(self, uint64_t index, *, bint punch):
         """Makes one block absent; the bytes it had. With `punch` the disk gets its space back.
 
-        Raises OSError: EBUSY while somebody reads or writes it.
+        Raises OSError: EBUSY while somebody reads or writes it; EPERM with `punch` when the version is sealed or ever was.
         """
         cdef ff_object *object = self._open()
         cdef int64_t result
@@ -235,7 +230,13 @@ cdef class ObjectFile:
 
     @property
     def sealed(self):
-        return bool(header_sealed(self._open()))
+        """Whether the seal is there; `seal_holds` looks at the file, too."""
+        return header_sealed(self._open()) == FF_SEALED
+
+    @property
+    def was_sealed(self):
+        """Whether it is sealed or ever was: then a kernel may read the file by itself, and nothing is punched."""
+        return header_sealed(self._open()) != 0
 
     @property
     def present_bytes(self):
@@ -258,13 +259,13 @@ cdef class ObjectFile:
     def close(self):
         """Ends the use of the version and its lock. No other call may be under way.
 
-        With sinks left the files stay open, and locked, until the last of them is gone.
+        With sinks or contents left the files stay open, and locked, until the last of them is gone.
         """
         self._closing = True
         self._close_if_free()
 
     cdef void _close_if_free(self) noexcept:
-        if self._closing and self._sinks == 0 and self._object != NULL:
+        if self._closing and self._users == 0 and self._object != NULL:
             ff_object_close(self._object)
             self._object = NULL
 
@@ -284,7 +285,7 @@ cdef class ObjectSink(Sink):
         self._state = <ff_object_sink *>calloc(1, sizeof_object_sink())
         if self._state == NULL or ff_object_sink_init(self._state, file._open()) != 0:
             raise MemoryError()
-        file._sinks += 1
+        file.use()
         self._counted = True
         self.sink = &self._state.sink
 
@@ -295,8 +296,7 @@ cdef class ObjectSink(Sink):
             free(self._state)
             self._state = NULL
         if self._counted:
-            self._file._sinks -= 1
-            self._file._close_if_free()
+            self._file.leave()
 
     def write(self, uint64_t offset, const unsigned char[::1] data not None):
         """Takes bytes that came another way than through the engine (a copy from another level, a test)."""

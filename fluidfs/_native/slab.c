@@ -160,6 +160,7 @@ static int open_once(ff_slab *self, const opening *wanted) {
         return -EUCLEAN;
     if (facts.st_nlink == 0)
         return -ENOENT;
+    self->in_ram = ff_in_ram(self->data_fd);
     int error = load_index(self, wanted->index_path);
     if (error == -ENOENT && create) {
         error = create_index(wanted->index_path, wanted->slot_count, wanted->capacity_bytes, wanted->boot_id);
@@ -300,8 +301,8 @@ int64_t ff_slab_put(ff_slab *self, const uint8_t key[16], const void *identity, 
 }
 
 /* A record that the file does not hold was cut off by somebody. */
-static int64_t read_at(int fd, char *out, size_t length, uint64_t offset, bool nowait) {
-    int64_t n = ff_read_whole(fd, out, length, offset, nowait);
+static int64_t read_at(const ff_slab *self, char *out, size_t length, uint64_t offset, bool nowait) {
+    int64_t n = ff_read_whole(self->data_fd, out, length, offset, nowait && !self->in_ram);
     return n == -ENODATA ? -EBADMSG : n;
 }
 
@@ -342,7 +343,7 @@ int64_t ff_slab_read(ff_slab *self, uint64_t index, uint64_t offset, void *out, 
     if (length > slot->length - offset)
         length = (size_t)(slot->length - offset);
     if (!always && atomic_load_explicit(&self->verified[index], memory_order_acquire) != 0) {
-        int64_t n = read_at(self->data_fd, out, length, slot->offset + offset, nowait);
+        int64_t n = read_at(self, out, length, slot->offset + offset, nowait);
         return n == -EBADMSG || n == -EIO ? drop(self, index, n) : n;
     }
     /* Compare all of it; straight into `out` where all of it is asked for. */
@@ -353,7 +354,7 @@ int64_t ff_slab_read(ff_slab *self, uint64_t index, uint64_t offset, void *out, 
     char *buffer = whole ? out : malloc(record);
     if (buffer == NULL)
         return -ENOMEM;
-    int64_t n = read_at(self->data_fd, buffer, record, slot->offset, nowait);
+    int64_t n = read_at(self, buffer, record, slot->offset, nowait);
     if (n >= 0 && XXH3_64bits(buffer, record) != slot->checksum)
         n = -EBADMSG;
     if (n >= 0) {

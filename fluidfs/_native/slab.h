@@ -85,6 +85,7 @@ _Static_assert(sizeof(ff_slot) == 64 && offsetof(ff_slot, checksum) == 32, "as t
 /* The sizes are the process's own copy: the index is a file, and may change under us. */
 typedef struct {
     int data_fd;
+    bool in_ram; /* reading the data file waits for no disk */
     uint32_t slot_count;
     uint64_t capacity_bytes;
     bool writable; /* the tail can be relied on */

@@ -26,10 +26,6 @@ cdef extern from "slab.h":
     }
     static ff_slot slot_copy(ff_slab *s, uint64_t i) { return s->slots[i]; }
     """
-    ctypedef struct ff_slab:
-        int data_fd
-        uint32_t slot_count
-        uint64_t capacity_bytes
     const uint32_t FF_SLAB_OBJECT_MAX
     const uint32_t FF_SLAB_IDENTITY_MAX
     ctypedef struct ff_slot:
@@ -73,12 +69,11 @@ cdef class Slab:
     EUCLEAN (not a slab of this format), EBUSY (locked by another process for too long), or the disk's own.
     """
 
-    cdef ff_slab *_slab
-    cdef LevelUsage _usage
-
     def __cinit__(self, bytes data_path not None, bytes index_path not None, *, uint32_t slot_count,
                   uint64_t capacity_bytes, bytes boot_id not None, LevelUsage usage not None):
         self._slab = NULL
+        self._users = 0
+        self._closing = False
         self._usage = usage
         if len(boot_id) != 16:
             raise ValueError("a boot id has 16 bytes")
@@ -98,9 +93,18 @@ cdef class Slab:
             self._slab = NULL
 
     cdef ff_slab *_open(self) except NULL:
-        if self._slab == NULL:
+        if self._slab == NULL or self._closing:
             raise ValueError("the slab is closed")
         return self._slab
+
+    cdef ff_slab *use(self) except NULL:
+        cdef ff_slab *slab = self._open()
+        self._users += 1
+        return slab
+
+    cdef void leave(self) noexcept:
+        self._users -= 1
+        self._close_if_free()
 
     def fileno(self):
         """The data file's descriptor; it stays the slab's."""
@@ -190,6 +194,10 @@ cdef class Slab:
         """Notes a use, for eviction."""
         slab_touch(self._open(), now_s)
 
+    cdef void touch_in_use(self, uint64_t now_s) noexcept:
+        if self._slab != NULL:
+            slab_touch(self._slab, now_s)
+
     @property
     def last_use_s(self):
         return slab_last_use(self._open())
@@ -213,8 +221,15 @@ cdef class Slab:
         return ff_slab_retire(self._open())
 
     def close(self):
-        """Ends the use of the slab and its lock. No other call may be under way."""
-        if self._slab != NULL:
+        """Ends the use of the slab and its lock. No other call may be under way.
+
+        While contents lie in it the files stay open, and locked.
+        """
+        self._closing = True
+        self._close_if_free()
+
+    cdef void _close_if_free(self) noexcept:
+        if self._closing and self._users == 0 and self._slab != NULL:
             ff_slab_close(self._slab)
             self._slab = NULL
 

@@ -22,6 +22,7 @@ FORMAT_DIRECTORY = "v1"
 
 _HEADER_BYTES = 4096
 _IDENTITY_OFFSET = 512
+_SEALED = 1
 # magic, format, header_bytes, object_bytes, block_bytes, sub_block_bytes, block_count, last_use_s, boot_id, sealed,
 # identity_bytes: the table in object_file.h.
 _HEADER = struct.Struct("<8sIIQIIQQ16sII")
@@ -133,4 +134,4 @@ def read_map_header(stem: Path) -> MapHeader:
     identity = decode_identity(page[_IDENTITY_OFFSET : _IDENTITY_OFFSET + identity_bytes])
     if identity.size != size:
         raise ValueError("a map contradicts itself")
-    return MapHeader(identity, block_bytes, last_use_s, sealed == 1)
+    return MapHeader(identity, block_bytes, last_use_s, sealed == _SEALED)

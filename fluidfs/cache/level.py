@@ -14,6 +14,7 @@ from fluidfs._native.objects import ObjectFile
 from fluidfs._native.usage import LevelUsage
 from fluidfs.cache.files import FORMAT_DIRECTORY, LevelFiles, data_path, map_path, read_map_header
 from fluidfs.cache.identity import VersionIdentity
+from fluidfs.cache.kernel_reads import refused_for
 from fluidfs.cache.quota import DEFAULT_DISK_SHARE, limits_of
 from fluidfs.cache.removal import remove_if_unused
 from fluidfs.cache.slabs import SlabSet
@@ -47,6 +48,7 @@ class Level:
         self.boot_id = boot_id()
         # Bytes that jobs of this process were promised room for and have not brought, or not ended bringing.
         self.reserved_bytes = 0
+        self._has_failed = False
         self._block_bytes = block_bytes
         self._clock = clock
         self._fault: str | None = None
@@ -61,6 +63,7 @@ class Level:
                 f"the cache directory {spec.path} cannot be used: {error}; name another, or remove {self.files.root}"
             ) from error
         self.slabs = SlabSet(self.files, self.usage, self.boot_id)
+        self._file_system_refused = refused_for(self.files.root)
 
     def _open_usage(self) -> LevelUsage:
         files = self.files
@@ -115,9 +118,17 @@ class Level:
     def report_fault(self, reason: str) -> bool:
         """Leaves the level alone for a while. Says whether this is news (so that it is logged once)."""
         news = self.fault is None
+        self._has_failed = True
         self._fault = reason
         self._fault_until = self._clock() + FAULT_PAUSE_S
         return news
+
+    @property
+    def refuses_kernel_reads(self) -> str | None:
+        """Why the kernel may not read the level's files by itself: a fault would reach the reader. None: it may."""
+        if self._has_failed:
+            return f"{self.spec.path} has failed before"
+        return f"{self.spec.path} lies on {self._file_system_refused}" if self._file_system_refused else None
 
     # ---- room
 

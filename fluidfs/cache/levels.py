@@ -13,7 +13,7 @@ from functools import partial
 import trio
 
 from fluidfs._native.objects import ObjectFile
-from fluidfs._native.slabs import SlabSink
+from fluidfs._native.slabs import Slab, SlabSink
 from fluidfs.cache.identity import VersionIdentity
 from fluidfs.cache.level import Level
 from fluidfs.cache.room import make_room, punch_behind
@@ -58,6 +58,8 @@ class Cache:
         self.disk = trio.CapacityLimiter(DISK_THREADS)
         self.evict_wanted = trio.Event()
         self.completed: set[CachedVersion] = set()
+        # Called before an eviction, so that whoever keeps versions open that nobody reads can release them.
+        self.let_go: Callable[[], None] = lambda: None
         self._clock = clock
         self._versions: dict[bytes, CachedVersion] = {}
         self._opening: dict[bytes, _Opening] = {}
@@ -214,6 +216,7 @@ class Cache:
         """Brings the level below its low watermark, and to room for `size_bytes`, as far as what is in use allows."""
         if self._clock() < self._fruitless_until.get(level, -math.inf):
             return
+        self.let_go()
         for version in list(self.idle(since_s=0)):
             if version.level is level:
                 self.forget(version)
@@ -288,6 +291,16 @@ class Cache:
         except CacheError as error:
             self.note_failure(level, error)
             return None
+
+    def slabs(self) -> set[Slab]:
+        """The slabs in which small objects can be found at the moment."""
+        found: set[Slab] = set()
+        for level in self.levels:
+            try:
+                found.update(level.slabs)
+            except OSError as error:
+                self.report_fault(level, error.strerror or str(error))
+        return found
 
     def close(self) -> None:
         """Closes all that is open. Nothing may be in use."""

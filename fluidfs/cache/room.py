@@ -20,13 +20,15 @@ def make_room(level: Level, lower: Level | None, *, size_bytes: int) -> EvictRep
 
 
 def punch_behind(version: CachedVersion, *, size_bytes: int, around: int) -> int:
-    """Gives back at least `size_bytes` of an unsealed version's blocks that are far from `around`, if it has them.
+    """Gives back at least `size_bytes` of a version's blocks that are far from `around`, if it has them.
+
+    Of a version that was ever sealed nothing is given back: a kernel may be reading it by itself.
 
     Returns the bytes given back. The blocks behind the reader go first, from the file's start; then those ahead of
     it, from the end. Waits for the disk.
     """
     file = version.file
-    if file is None or file.sealed:
+    if file is None or file.was_sealed:
         return 0
     here = min(around // file.block_bytes, file.block_count - 1)
     quota_bytes = version.level.usage.quota_bytes if version.level is not None else 0

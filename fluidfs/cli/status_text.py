@@ -27,6 +27,7 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         return
     plane = _part(facts, "data_plane")
     yield "data plane", _text(plane.get("mode")) + (f" ({_text(plane['why'])})" if plane.get("why") else "")
+    yield from _requests(plane)
     for number, level in enumerate(_items(facts, "cache")):
         yield "cache" if number == 0 else "", _level(level)
     reads = _part(facts, "reads")
@@ -64,6 +65,25 @@ def _state(facts: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _requests(plane: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Only a native data plane counts them; its watchdog is worth a line when it had to do something."""
+    if "requests" not in plane:
+        return
+    requests = _part(plane, "requests")
+    native, python = (_count(_sum(_part(requests, by))) for by in ("native", "python"))
+    yield "", f"{native} requests answered natively, {python} by Python; {_count(plane.get('waiting'))} waiting"
+    opens = f"{_count(plane.get('opens'))} opens, {_count(plane.get('passthrough_opens'))} of them passthrough"
+    yield "", f"{opens}; {_count(plane.get('open_files'))} files open"
+    watchdog = _part(plane, "watchdog")
+    if _sum(watchdog):
+        overdue, killed = _count(watchdog.get("given_up")), _count(watchdog.get("interrupted"))
+        yield "", f"given up by the watchdog: {overdue} overdue, {killed} of killed processes"
+
+
+def _sum(counts: dict[str, Any]) -> float:
+    return float(sum(number for number in counts.values() if _is_number(number)))
+
+
 def _level(level: dict[str, Any]) -> str:
     used, quota = level.get("used_bytes"), level.get("quota_bytes")
     share = f" ({_percent(used / quota)})" if _is_number(used) and _is_number(quota) and quota else ""
@@ -76,8 +96,8 @@ def _level(level: dict[str, Any]) -> str:
 
 def _names(names: dict[str, Any]) -> Iterator[tuple[str, str]]:
     hidden = _part(names, "hidden")
-    total = sum(number for number in hidden.values() if _is_number(number))
-    yield "names", f"{_count(names.get('known'))} known" + (f", {total:,} keys cannot be shown" if total else "")
+    total = _sum(hidden)
+    yield "names", f"{_count(names.get('known'))} known" + (f", {_count(total)} keys cannot be shown" if total else "")
     for reason, number in hidden.items():
         yield "", f"{_count(number)}: {_text(reason)}"
     for sample in _items(names, "hidden_sample")[:_HIDDEN_SHOWN]:

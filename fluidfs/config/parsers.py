@@ -41,6 +41,19 @@ def words(*allowed: str) -> Callable[[str], str]:
     return read
 
 
+def word_set(*allowed: str) -> Callable[[str], frozenset[str]]:
+    """A reader of words out of `allowed`, with commas or colons between them (-o keeps its commas to itself)."""
+
+    def read(text: str) -> frozenset[str]:
+        found = frozenset(text.lower().replace(":", ",").split(","))
+        unknown = sorted(found - set(allowed))
+        if unknown:
+            raise UsageError(f"{unknown[0]!r} is not one of {', '.join(allowed)}")
+        return found
+
+    return read
+
+
 def plain(text: str) -> str:
     """A text that is not empty and holds no control characters."""
     if not text or not text.isprintable():

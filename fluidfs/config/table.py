@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fluidfs.config import parsers
+from fluidfs.config.values import FUSE_FEATURES
 
 STORE = "Object store"
 NAMES = "Names and permissions"
@@ -213,6 +214,14 @@ OPTIONS: tuple[Option, ...] = (
         value="ADDR:PORT",
         parse=parsers.address,
         help="serve Prometheus metrics over HTTP",
+    ),
+    Option(
+        name="fuse-disable",
+        field="fuse_disable",
+        group=RUNNING,
+        value="FEATURE,…",
+        parse=parsers.word_set(*FUSE_FEATURES),
+        help=f"do without these, as on an older kernel: {', '.join(FUSE_FEATURES)}; relay is all that is native",
     ),
 )
 

@@ -18,6 +18,12 @@ DEFAULT_MEMORY_BYTES = 128 * MIB
 DEFAULT_READAHEAD_BYTES = 64 * MIB
 DEFAULT_METADATA_TTL_S = 60.0
 
+# What the native data plane uses of FUSE where the kernel has it (`fluidfs._native.relay.FEATURES`), and itself.
+FUSE_FEATURES = (
+    *("relay", "passthrough", "clone", "max-pages", "parallel-dirops", "readdirplus", "cache-dir", "no-flush"),
+    *("async-read", "resend", "idmap", "request-timeout"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class LevelSpec:
@@ -77,3 +83,5 @@ class MountOptions:
     metrics: str | None = None
     """`HOST:PORT`, an IPv6 host in brackets."""
     foreground: bool = False
+    fuse_disable: frozenset[str] = frozenset()
+    """Names of FUSE_FEATURES."""

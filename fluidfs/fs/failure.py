@@ -38,3 +38,37 @@ class RecentFailure:
 
     def _touches(self, wanted: Extent) -> bool:
         return self._extent is not None and wanted.offset < self._extent.end and self._extent.offset < wanted.end
+
+
+class Troubles:
+    """The failures of many files, by what their bytes are known as; those that never failed cost nothing."""
+
+    __slots__ = ("_changed", "_failures")
+
+    def __init__(self) -> None:
+        self._failures: dict[int, RecentFailure] = {}
+        self._changed: set[int] = set()
+
+    @contextmanager
+    def guarding(self, content: int, wanted: Extent) -> Iterator[None]:
+        """As RecentFailure.guarding, for one of the files."""
+        failure = self._failures.get(content) or RecentFailure()
+        try:
+            with failure.guarding(wanted):
+                yield
+        except StoreUnavailable:
+            self._failures[content] = failure
+            raise
+
+    def changed(self, content: int) -> bool:
+        """Notes that the object was seen to have changed. False: it was before, and its name may stand for the new one
+        already.
+        """
+        news = content not in self._changed
+        self._changed.add(content)
+        return news
+
+    def forget(self, content: int) -> None:
+        """The file is not open any more."""
+        self._failures.pop(content, None)
+        self._changed.discard(content)

@@ -11,14 +11,13 @@ from fluidfs.cache.slabs import SMALL_OBJECT_BYTES
 from fluidfs.errors import (
     FluidfsError,
     IsADirectory,
-    NoAttribute,
     NotADirectory,
     ObjectChanged,
     facts_of,
 )
 from fluidfs.fetch.fetcher import Fetcher
 from fluidfs.fs.attributes import Attributes, Ownership, attributes_of
-from fluidfs.fs.facts import FACT_NAMES, FileFacts, fact
+from fluidfs.fs.facts import NodeFacts
 from fluidfs.fs.reading import EmptyFile, LargeFile, OpenFile, SmallFile
 from fluidfs.meta.entries import DirectoryEntry, Entry, FileEntry
 from fluidfs.meta.inodes import Inode, Inodes
@@ -82,6 +81,7 @@ class FileSystem:
         self._fetcher = fetcher
         self._metrics = metrics
         self._settings = settings
+        self._facts = NodeFacts(nodes=inodes, cache=cache, store_identity=store_identity)
         self.on_changed = on_changed
 
     # ---- names
@@ -185,15 +185,8 @@ class FileSystem:
 
     async def getxattr(self, nodeid: int, name: str) -> str:
         """The value of one of our attributes. Raises NoAttribute."""
-        inode = self._inodes.get(nodeid)
-        value = None
-        if name in FACT_NAMES and isinstance(inode.entry, FileEntry):
-            cached = await self._cache.cached_bytes(self.identity_of(inode.entry))
-            value = fact(name, FileFacts(inode.entry.info, self._store_identity, cached))
-        if value is None:
-            raise NoAttribute(f"{inode.path!r} has no attribute {name}")
-        return value
+        return await self._facts.getxattr(nodeid, name)
 
     def listxattr(self, nodeid: int) -> Sequence[str]:
         """The names of our attributes."""
-        return FACT_NAMES if isinstance(self._inodes.get(nodeid).entry, FileEntry) else ()
+        return self._facts.listxattr(nodeid)

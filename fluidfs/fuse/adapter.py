@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import pyfuse3
 import trio
@@ -17,6 +17,7 @@ from fluidfs.errors import FluidfsError, StoreError, facts_of
 from fluidfs.fs.attributes import IO_BYTES, Attributes
 from fluidfs.fs.filesystem import FileSystem, Handle
 from fluidfs.meta.entries import Entry
+from fluidfs.meta.inodes import UnknownNode
 from fluidfs.meta.keys import NAME_BYTES_MAX
 
 log = logging.getLogger(__name__)
@@ -24,43 +25,105 @@ log = logging.getLogger(__name__)
 # What a node id stands for belongs to one version for ever; a change gives the name another node id.
 ATTRIBUTES_TTL_S = 3600.0
 
+A = TypeVar("A")
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def answering(
-    operation: Callable[Concatenate[Adapter, P], Coroutine[Any, Any, R]],
-) -> Callable[Concatenate[Adapter, P], Coroutine[Any, Any, R]]:
-    """Turns every Exception of an operation into an errno: ours by the table, any other into EIO with its traceback.
+    operation: Callable[Concatenate[A, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[A, P], Coroutine[Any, Any, R]]:
+    """Turns every Exception of an operation into an errno, as `errno_told` does.
 
     Cancellation passes: it is no Exception.
     """
 
     @wraps(operation)
-    async def answer(self: Adapter, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def answer(self: A, /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return await operation(self, *args, **kwargs)
         except pyfuse3.FUSEError:
             raise
-        except FluidfsError as error:
-            log_level = facts_of(type(error)).log_level
-            log.log(log_level, "request failed", extra={"operation": operation.__name__, "reason": str(error)})
-            raise pyfuse3.FUSEError(errno_of(error)) from error
         except Exception as error:
-            log.exception("request failed in a way nobody thought of", extra={"operation": operation.__name__})
-            raise pyfuse3.FUSEError(errno.EIO) from error
+            raise pyfuse3.FUSEError(errno_told(error, operation.__name__)) from error
 
     return answer
+
+
+def errno_told(error: Exception, operation: str) -> int:
+    """What a system call is answered with for an exception that ended it, which goes to the log: ours by the table of
+    errors, any other with its traceback, and as EIO.
+    """
+    if isinstance(error, FluidfsError):
+        log_level = facts_of(type(error)).log_level
+        log.log(log_level, "request failed", extra={"operation": operation, "reason": str(error)})
+        return errno_of(error)
+    log.error(
+        "request failed in a way nobody thought of",
+        extra={"operation": operation},
+        exc_info=(type(error), error, error.__traceback__),
+    )
+    return errno.EIO
 
 
 def errno_of(error: FluidfsError) -> int:
     """What a system call is answered with.
 
     A store without the bucket, or without an object that was listed, is a store at fault: EIO. That a name does not
-    exist is for names to say, and they say NameNotFound.
+    exist is for names to say, and they say NameNotFound. A node whose path leads elsewhere by now is stale: the kernel
+    then walks the path anew.
     """
+    if isinstance(error, UnknownNode):
+        return errno.ESTALE
     number = facts_of(type(error)).errno
     return errno.EIO if isinstance(error, StoreError) and number == errno.ENOENT else number
+
+
+class TellsFacts(Protocol):
+    """Who knows the extended attributes of nodes."""
+
+    async def getxattr(self, nodeid: int, name: str) -> str:
+        """The value of an attribute."""
+        ...
+
+    def listxattr(self, nodeid: int) -> Sequence[str]:
+        """The names of attributes."""
+        ...
+
+
+class FactsAdapter(pyfuse3.Operations):
+    """What is asked of pyfuse3 about nodes that others give out: extended attributes, and the room there is."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+
+    def __init__(self, facts: TellsFacts) -> None:
+        super().__init__()
+        self._facts = facts
+
+    @answering
+    async def getxattr(self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, ctx: pyfuse3.RequestContext) -> bytes:
+        """GETXATTR."""
+        return os.fsencode(await self._facts.getxattr(inode, os.fsdecode(name)))
+
+    @answering
+    async def listxattr(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> Sequence[pyfuse3.XAttrNameT]:
+        """LISTXATTR."""
+        return [pyfuse3.XAttrNameT(os.fsencode(name)) for name in self._facts.listxattr(inode)]
+
+    @answering
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        """STATFS: a store has no size; a large one is shown, with nothing free, for nothing can be written."""
+        data = pyfuse3.StatvfsData()
+        data.f_bsize = data.f_frsize = 4096
+        data.f_blocks = 1 << 38
+        data.f_bfree = data.f_bavail = 0
+        data.f_files = data.f_ffree = data.f_favail = 0
+        data.f_namemax = NAME_BYTES_MAX
+        return data
+
+    def close_all(self) -> None:
+        """Closes what the kernel left open: nothing is opened here."""
 
 
 @dataclass(slots=True)
@@ -73,18 +136,15 @@ class _Listing:
     begun: bool = False
 
 
-class Adapter(pyfuse3.Operations):
+class Adapter(FactsAdapter):
     """One file system as pyfuse3 wants it.
 
     The kernel may believe a name as long as the names below us would, so that a change outside is seen within their
     time to live, not within twice that.
     """
 
-    supports_dot_lookup = False
-    enable_writeback_cache = False
-
     def __init__(self, filesystem: FileSystem) -> None:
-        super().__init__()
+        super().__init__(filesystem)
         self._fs = filesystem
         self._handles: dict[int, Handle] = {}
         self._listings: dict[int, _Listing] = {}
@@ -187,24 +247,3 @@ class Adapter(pyfuse3.Operations):
             self._fs.close(handle)
         self._handles.clear()
         self._listings.clear()
-
-    @answering
-    async def getxattr(self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, ctx: pyfuse3.RequestContext) -> bytes:
-        """GETXATTR."""
-        return os.fsencode(await self._fs.getxattr(inode, os.fsdecode(name)))
-
-    @answering
-    async def listxattr(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> Sequence[pyfuse3.XAttrNameT]:
-        """LISTXATTR."""
-        return [pyfuse3.XAttrNameT(os.fsencode(name)) for name in self._fs.listxattr(inode)]
-
-    @answering
-    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
-        """STATFS: a store has no size; a large one is shown, with nothing free, for nothing can be written."""
-        data = pyfuse3.StatvfsData()
-        data.f_bsize = data.f_frsize = 4096
-        data.f_blocks = 1 << 38
-        data.f_bfree = data.f_bavail = 0
-        data.f_files = data.f_ffree = data.f_favail = 0
-        data.f_namemax = NAME_BYTES_MAX
-        return data

@@ -181,13 +181,16 @@ _READ_AHEAD_KIB = 1024
 _MAX_BACKGROUND = 64
 
 
-def tune(mountpoint_device: int) -> Tuning:
+def tune(mountpoint_device: int, *, max_background: int | None = None) -> Tuning:
     """Raises the mount's readahead and the requests that may be under way, where we may; says what holds then.
 
     `mountpoint_device` is st_dev of the mounted root. Without permission the kernel's defaults stay (128 KiB, 12).
+    `max_background` is what INIT agreed on already.
     """
     major, minor = os.major(mountpoint_device), os.minor(mountpoint_device)
     read_ahead = _set(f"/sys/class/bdi/{major}:{minor}/read_ahead_kb", _READ_AHEAD_KIB, default=128)
+    if max_background is not None:
+        return Tuning(read_ahead, max_background)
     connection = f"/sys/fs/fuse/connections/{minor}"
     background = _set(f"{connection}/max_background", _MAX_BACKGROUND, default=12)
     _set(f"{connection}/congestion_threshold", _MAX_BACKGROUND * 3 // 4, default=9)

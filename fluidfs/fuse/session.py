@@ -1,4 +1,4 @@
-"""One FUSE session on a device that is mounted already: from INIT to the end of the connection."""
+"""One session of libfuse: on a device that is mounted already, or on the relay's end of a pair of sockets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pyfuse3
 import trio
 
-from fluidfs.fuse.adapter import Adapter
+from fluidfs.fuse.adapter import FactsAdapter
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ DRAIN_S = 5.0
 
 
 @asynccontextmanager
-async def session(adapter: Adapter, device_fd: int) -> AsyncIterator[None]:
+async def session(adapter: FactsAdapter, device_fd: int) -> AsyncIterator[None]:
     """Has libfuse take over the device; it closes it in the end, which aborts the connection if it still stands."""
     # libfuse takes `/dev/fd/N` for a device that is mounted already.
     pyfuse3.init(adapter, f"/dev/fd/{device_fd}", set())
@@ -53,6 +53,22 @@ async def serve(ended: trio.Event) -> None:
             # The connection was aborted (ENODEV, ECONNABORTED) while a task was reading: an end like any other.
             log.info("the kernel's connection ended", extra={"reason": str(errors.exceptions[0])})
         nursery.cancel_scope.cancel()
+
+
+async def answer_until(over: trio.Event) -> None:
+    """Answers what the relay passes on, until `over`. Whoever is not answered by then is by the relay."""
+
+    async def end_when_over() -> None:
+        await over.wait()
+        # Before the relay closes its end: libfuse would report a message of no bytes.
+        pyfuse3.terminate()
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(end_when_over)
+        await pyfuse3.main(1, MAX_TASKS)
+        if not over.is_set():
+            log.error("pyfuse3 ended before the mount did")
 
 
 def forget_entry(parent_nodeid: int, name: str) -> None:

@@ -46,6 +46,11 @@ class Row(NamedTuple):
         """The row of a file."""
         return Row(info.size, info.mtime_ns, info.version)
 
+    @staticmethod
+    def of(entry: Entry) -> Row:
+        """The row of an entry."""
+        return Row.file(entry.info) if isinstance(entry, FileEntry) else Row.directory(entry.mtime_ns)
+
 
 class Listing(Sequence[Entry]):
     """The entries of one directory, sorted by the bytes of their names; immutable."""
@@ -67,6 +72,12 @@ class Listing(Sequence[Entry]):
             end += len(record)
             self._ends.append(end)
 
+    @staticmethod
+    def single(entry: Entry) -> Listing:
+        """A listing of one entry, for whoever takes nothing but listings."""
+        prefix = entry.info.key[: len(entry.info.key) - len(entry.name)] if isinstance(entry, FileEntry) else ""
+        return Listing(prefix, {entry.name: Row.of(entry)})
+
     def __len__(self) -> int:
         return len(self._ends)
 
@@ -84,16 +95,24 @@ class Listing(Sequence[Entry]):
 
     def find(self, name: str) -> Entry | None:
         """The entry called `name`, in O(log n); None if there is none."""
+        position = self.position(name)
+        return None if position is None else self._entry(position)
+
+    def position(self, name: str) -> int | None:
+        """Where the entry called `name` is, in O(log n); None if there is none."""
         wanted = name.encode("utf-8", "surrogateescape")
         position = bisect_left(range(len(self)), wanted, key=self._name_at)
-        if position < len(self) and self._name_at(position) == wanted:
-            return self._entry(position)
-        return None
+        return position if position < len(self) and self._name_at(position) == wanted else None
 
     @property
     def packed_bytes(self) -> int:
         """How much memory the names take, apart from a fixed cost per listing."""
         return len(self._records) + self._ends.itemsize * len(self._ends)
+
+    @property
+    def packed(self) -> tuple[bytes, array[int]]:
+        """The records and their ends as they lie in memory, for native code to read; not to be changed."""
+        return self._records, self._ends
 
     def _start(self, position: int) -> int:
         return self._ends[position - 1] if position else 0

@@ -79,6 +79,13 @@ class Memo:
             return False
         return _DUE_SHARE * self._ttl_s <= self._clock() - record.asked_at < self._ttl_s
 
+    def due_in_s(self, directory: str) -> float:
+        """The seconds until what is known of `directory` is worth renewing; for a large listing, until it expires."""
+        record = self._records.get(directory)
+        if not isinstance(record, Known) or _is_large(record):
+            return self.good_for_s(directory)
+        return max(0.0, record.asked_at + _DUE_SHARE * self._ttl_s - self._clock())
+
     def origin(self, directory: str) -> str:
         """Whose flat listing is likely to renew what is, or was, known of `directory`."""
         record = self._records.get(directory)

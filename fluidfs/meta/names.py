@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import trio
@@ -25,6 +26,7 @@ from fluidfs.meta.entries import Entry, FileEntry
 from fluidfs.meta.flight import SingleFlight
 from fluidfs.meta.fold import Folded
 from fluidfs.meta.keys import HiddenKeys, component_problem
+from fluidfs.meta.listing import Listing
 from fluidfs.meta.memo import Known, Large, Memo
 from fluidfs.meta.survey import Surveyor
 from fluidfs.meta.walk import Walk
@@ -36,6 +38,14 @@ SINGLE_LOOKUPS_MAX = 16
 
 # Directories that wait to be renewed ahead of need; with a full queue, they are renewed when they have expired.
 _RENEWALS_WAITING = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an entry is written: in its directory's listing, or in one of its own where that is not known whole."""
+
+    listing: Listing
+    position: int
 
 
 class Names:
@@ -77,21 +87,35 @@ class Names:
 
     async def lookup(self, directory: str, name: str) -> Entry:
         """What `name` in `directory` is. Raises NameNotFound, also where `directory` is none; StoreError on a fault."""
-        entry = None if component_problem(name) else await self._find(directory, name)
-        if entry is None:
+        place = await self.locate(directory, name)
+        return place.listing[place.position]
+
+    async def locate(self, directory: str, name: str) -> Place:
+        """As `lookup`, but where the entry is written."""
+        place = None if component_problem(name) else await self._find(directory, name)
+        if place is None:
             raise NameNotFound(f"{_join(directory, name)!r} does not exist")
-        return entry
+        return place
 
     async def entries(self, directory: str) -> Sequence[Entry]:
         """All that is in `directory`, sorted by the bytes of the names. Raises NameNotFound; StoreError on a fault.
 
         The sequence is packed, and makes its entries when they are looked at: keep it and index it.
         """
+        return await self.listing(directory)
+
+    async def listing(self, directory: str) -> Listing:
+        """`entries`, as they are packed."""
         known = await self._learn(directory, whole=True)
         assert isinstance(known, Known), "a survey of the whole directory is never cut off"
         if known.listing is None:
             raise NameNotFound(f"{directory!r} is not a directory")
         return known.listing
+
+    def known(self, directory: str) -> Listing | None:
+        """The whole listing of `directory` if it is known and still good; the store is not asked."""
+        record = self._memo.get(directory)
+        return record.listing if isinstance(record, Known) else None
 
     def walk(self, directory: str) -> AsyncIterator[tuple[str, FileEntry]]:
         """Every file below `directory` with its path, as the pages of flat LISTs arrive; always asks the store.
@@ -110,6 +134,15 @@ class Names:
         """For how many seconds more what is known of `directory` is given without asking the store; 0: not at all."""
         return self._memo.good_for_s(directory)
 
+    def due_in_s(self, directory: str) -> float:
+        """In how many seconds `renew` will do something for `directory`; not before `good_for_s` for a large one."""
+        return self._memo.due_in_s(directory)
+
+    async def renew(self, directory: str) -> None:
+        """Has the store asked for `directory` if what is known of it is about to expire. Raises StoreError."""
+        if self._memo.is_due(directory):
+            await self._ask(self._memo.origin(directory), whole=False)
+
     def forget_path(self, path: str) -> None:
         """The object at `path` was seen to have changed: whoever wants it next has the store asked."""
         self._forgotten += 1
@@ -124,22 +157,22 @@ class Names:
         One task of this spares readers the wait for a listing; without it, names are right all the same.
         """
         async for directory in self._renewals:
-            if self._memo.is_due(directory):
-                try:
-                    await self._ask(self._memo.origin(directory), whole=False)
-                except FluidfsError:
-                    # Whoever wants the names once they have expired asks again, and is told of the fault then.
-                    continue
+            try:
+                await self.renew(directory)
+            except FluidfsError:
+                # Whoever wants the names once they have expired asks again, and is told of the fault then.
+                continue
 
-    async def _find(self, directory: str, name: str) -> Entry | None:
+    async def _find(self, directory: str, name: str) -> Place | None:
         if not self._memo.keeps:
-            return await self._surveyor.single(directory, name)
+            return _place_of(await self._surveyor.single(directory, name))
         known = await self._learn(directory, whole=False)
         if isinstance(known, Large):
             if name in known.singles:
-                return known.singles[name]
+                return _place_of(known.singles[name])
             if len(known.singles) < SINGLE_LOOKUPS_MAX:
-                return await self._singles.share((directory, name), partial(self._ask_single, known, directory, name))
+                ask = partial(self._ask_single, known, directory, name)
+                return _place_of(await self._singles.share((directory, name), ask))
             known = await self._learn(directory, whole=True)
         return _find_in(known, name)
 
@@ -194,9 +227,16 @@ class Names:
             self._memo.keep(folded, asked_at, origin=origin)
 
 
-def _find_in(known: Known | Large, name: str) -> Entry | None:
+def _find_in(known: Known | Large, name: str) -> Place | None:
     assert isinstance(known, Known), "a survey of the whole directory is never cut off"
-    return None if known.listing is None else known.listing.find(name)
+    if known.listing is None:
+        return None
+    position = known.listing.position(name)
+    return None if position is None else Place(known.listing, position)
+
+
+def _place_of(entry: Entry | None) -> Place | None:
+    return None if entry is None else Place(Listing.single(entry), 0)
 
 
 def _join(directory: str, name: str) -> str:

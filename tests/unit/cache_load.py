@@ -26,8 +26,9 @@ from tests.unit.caching import BLOCK, MIB, content, level_in, version_named
 LARGE = [version_named(f"large {number}", 4 * BLOCK + 1000 * number + 1) for number in range(6)]
 SMALL = [version_named(f"small {number}", 100 + 700 * number) for number in range(40)]
 WORKERS = 4
-# What a call may say when others are at the same block, version or slab; or when somebody was killed at it.
-MEANWHILE = (errno.EBUSY, errno.EALREADY)
+# What a call may say when others are at the same block, version or slab; or when somebody was killed at it; or when the
+# version was sealed, so that it must not be punched.
+MEANWHILE = (errno.EBUSY, errno.EALREADY, errno.EPERM)
 
 
 class Load:

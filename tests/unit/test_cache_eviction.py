@@ -174,12 +174,15 @@ def test_blocks_behind_the_reader_go_first_then_those_far_ahead(tmp_path: Path) 
     assert os.fstat(file.fileno()).st_blocks * 512 < 20 * BLOCK
 
 
-def test_sealed_versions_are_not_punched(level: Level) -> None:
+def test_what_was_ever_sealed_is_not_punched(level: Level) -> None:
     put(level, version_named("a"))
     file = level.open_object(version_named("a"), create=False)
     assert file is not None
     assert file.seal()
     version = CachedVersion(version_named("a"), level, file, "first")
+    assert punch_behind(version, size_bytes=SIZE, around=0) == 0
+    file.drop_block(1, punch=False)
+    assert not file.sealed
     assert punch_behind(version, size_bytes=SIZE, around=0) == 0
 
 

@@ -20,7 +20,16 @@ STATUS: dict[str, Any] = {
     "version": "0.1.0",
     "uptime_s": 7380.0,
     "read_only": True,
-    "data_plane": {"mode": "relayed", "why": "no passthrough yet"},
+    "data_plane": {
+        "mode": "native",
+        "why": "no permission",
+        "requests": {"native": {"READ": 12000, "OPEN": 30}, "python": {"READ": 4}},
+        "opens": 30,
+        "passthrough_opens": 20,
+        "open_files": 2,
+        "waiting": 1,
+        "watchdog": {"given_up": 0, "interrupted": 3},
+    },
     "cache": [
         {"path": "/m", "medium": "MEM", "used_bytes": 1 << 20, "quota_bytes": 1 << 30, "state": "ok", "why": None},
         {"path": "/d", "medium": "SSD", "used_bytes": 0, "quota_bytes": 0, "state": "out of use", "why": "disk full"},
@@ -44,7 +53,10 @@ def test_a_status_is_read_at_a_glance() -> None:
     assert list(status_lines(STATUS)) == [
         "/mnt/d  ←  s3://bucket/p",
         "  state       live, for 2h03m, read-only, pid 12, fluidfs 0.1.0",
-        "  data plane  relayed (no passthrough yet)",
+        "  data plane  native (no permission)",
+        "              12,030 requests answered natively, 4 by Python; 1 waiting",
+        "              30 opens, 20 of them passthrough; 2 files open",
+        "              given up by the watchdog: 0 overdue, 3 of killed processes",
         "  cache       MEM /m  1.00MiB of 1.00GiB (0.1 %)  ok",
         "              SSD /d  0B of 0B  out of use: disk full",
         "  reads       12,034, 3.00GiB, 93.1 % from the cache",
@@ -55,6 +67,17 @@ def test_a_status_is_read_at_a_glance() -> None:
         "                for example a/./\\n",
         "  memory      1.00MiB anonymous, 0B shared",
     ]
+
+
+def test_a_data_plane_that_counts_nothing_is_one_line() -> None:
+    lines = list(status_lines({**STATUS, "data_plane": {"mode": "relayed", "why": "--fuse-disable relay"}}))
+    assert lines[2] == "  data plane  relayed (--fuse-disable relay)"
+    assert lines[3].startswith("  cache")
+
+
+def test_a_watchdog_that_did_nothing_is_not_mentioned() -> None:
+    plane = {**STATUS["data_plane"], "watchdog": {"given_up": 0, "interrupted": 0}}
+    assert not any("watchdog" in line for line in status_lines({**STATUS, "data_plane": plane}))
 
 
 def test_what_a_daemon_does_not_say_is_a_dash() -> None:

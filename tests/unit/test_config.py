@@ -2,10 +2,12 @@
 
 import pytest
 
+from fluidfs._native.relay import FEATURES
 from fluidfs.config import LevelSpec, MountOptions
 from fluidfs.config.mount_o import split_mount_options
 from fluidfs.config.resolve import Caller, Given, resolve, resolve_levels
 from fluidfs.config.table import OPTIONS
+from fluidfs.config.values import FUSE_FEATURES
 from fluidfs.errors import UsageError
 
 CALLER = Caller(uid=1000, gid=100, home="/home/ann", directory="/home/ann/here", cache_home="/home/ann/.cache")
@@ -227,3 +229,19 @@ def test_every_row_of_the_table_fills_a_field_that_mount_options_has() -> None:
     fields = set(MountOptions.__dataclass_fields__) | {"path_style", "virtual_style"}
     assert {option.field for option in OPTIONS} <= fields
     assert fields - {option.field for option in OPTIONS} == {"source", "mountpoint", "addressing"}
+
+
+def test_features_of_fuse_are_switched_off_by_name() -> None:
+    assert options_of().fuse_disable == frozenset()
+    assert options_of(flags={"fuse-disable": "relay"}).fuse_disable == {"relay"}
+    assert options_of(environment={"FLUIDFS_FUSE_DISABLE": "passthrough,clone"}).fuse_disable == {
+        "passthrough",
+        "clone",
+    }
+    # mount(8) keeps the commas of -o to itself.
+    assert options_of(mount_options=["ro,fuse-disable=resend:idmap"]).fuse_disable == {"resend", "idmap"}
+    assert "'splice' is not one of relay, passthrough" in refusal_of(flags={"fuse-disable": "clone,splice"})
+
+
+def test_the_features_that_can_be_switched_off_are_those_of_the_data_plane_and_itself() -> None:
+    assert set(FUSE_FEATURES) == FEATURES | {"relay"}

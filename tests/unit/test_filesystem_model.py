@@ -163,8 +163,9 @@ class FileSystemMachine(RuleBasedStateMachine):
     def punch(self, block: int) -> None:
         async def step(rig: Rig) -> None:
             for version in rig.cache.open_versions:
-                if version.file is not None and block < version.file.block_count:
-                    version.file.drop_block(block, punch=True)
+                file = version.file
+                if file is not None and block < file.block_count:
+                    file.drop_block(block, punch=not file.was_sealed)
 
         self._daemon.step(step)
 

@@ -484,3 +484,62 @@ async def test_the_sample_of_hidden_keys_is_bounded_and_the_counts_are_not(clock
     await names.entries("")
     assert len(names.hidden.sample()) == 100
     assert names.hidden.counts() == {WhyHidden.EMPTY: 300}
+
+
+# ---- where names are written, for whoever keeps them above us
+
+
+async def test_a_name_is_located_in_the_listing_of_its_directory(clock: Clock) -> None:
+    names = names_of(MemoryStore({"d/a": b"1", "d/b": b"2"}), clock)
+    assert names.known("d") is None
+    place = await names.locate("d", "b")
+    assert names.known("d") is place.listing
+    assert place.listing[place.position] == await names.lookup("d", "b")
+    assert await names.listing("d") is place.listing
+    with pytest.raises(NameNotFound):
+        await names.locate("d", "c")
+
+
+async def test_a_name_of_a_large_directory_is_located_in_a_listing_of_its_own(clock: Clock) -> None:
+    names = names_of(MemoryStore({**many(2500), "sub/x": b""}), clock)
+    for name in ("f00007", "sub"):
+        place = await names.locate("", name)
+        assert (list(place.listing), place.position) == ([await names.lookup("", name)], 0)
+    assert names.known("") is None
+
+
+async def test_what_expired_is_not_known_and_what_was_forgotten_neither(clock: Clock) -> None:
+    names = names_of(MemoryStore({"d/a": b"1"}), clock)
+    await names.lookup("d", "a")
+    clock.now_s += 61
+    assert names.known("d") is None
+    await names.lookup("d", "a")
+    names.forget_path("d/a")
+    assert names.known("d") is None
+
+
+async def test_a_listing_is_due_when_most_of_its_time_is_over_and_is_renewed_then(clock: Clock) -> None:
+    store = MemoryStore({"d/a": b"1"})
+    names = names_of(store, clock)
+    await names.lookup("d", "a")
+    assert names.due_in_s("d") == 45
+    clock.now_s += 44
+    before = len(store.requests)
+    await names.renew("d")
+    assert len(store.requests) == before
+    clock.now_s += 2
+    assert names.due_in_s("d") == 0
+    await names.renew("d")
+    assert len(store.requests) == before + 1
+    assert (names.due_in_s("d"), names.good_for_s("d")) == (45, 60)
+
+
+async def test_a_large_listing_is_not_renewed_ahead(clock: Clock) -> None:
+    store = MemoryStore(many(2500))
+    names = names_of(store, clock)
+    await names.entries("")
+    assert names.due_in_s("") == names.good_for_s("") == 60
+    clock.now_s += 50
+    before = len(store.requests)
+    await names.renew("")
+    assert len(store.requests) == before

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import random
 import struct
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,6 +39,15 @@ def patch_block(map_file: Path, index: int, **fields: int) -> None:
             form, offset = places[name]
             file.seek(HEADER_BYTES + BLOCK_BYTES * index + offset)
             file.write(struct.pack(form, value))
+
+
+def attempt(act: Callable[[], object]) -> bool:
+    """Whether it went through; EPERM is no error, but an answer."""
+    try:
+        act()
+    except PermissionError:
+        return False
+    return True
 
 
 # ---- the oracle
@@ -553,7 +565,102 @@ def test_dropping_a_block_ends_the_seal(tmp_path: Path) -> None:
     assert file.seal()
     assert file.drop_block(1, punch=False) == BLOCK
     assert not file.sealed
+    assert file.was_sealed
     assert not file.seal_holds(trust=True)
+
+
+def test_what_was_ever_sealed_is_never_punched(tmp_path: Path) -> None:
+    files = lone(tmp_path, 2 * BLOCK)
+    file = files.filled()
+    assert not file.was_sealed
+    assert file.seal()
+    for _ in ("sealed", "broken", "opened again", "in another boot"):
+        assert file.was_sealed
+        with pytest.raises(PermissionError):
+            file.drop_block(0, punch=True)
+        assert file.read(0, BLOCK) == content(files.size)[:BLOCK]
+        assert files.data.read_bytes() == content(files.size)
+        file.drop_block(1, punch=False)
+        assert not file.sealed
+        file.close()
+        file = files.open(create=False, boot=OTHER_BOOT)
+
+
+def test_a_broken_seal_can_be_taken_anew(tmp_path: Path) -> None:
+    files = lone(tmp_path, 2 * BLOCK)
+    file = files.filled()
+    assert file.seal()
+    file.drop_block(1, punch=False)
+    assert not file.seal()
+    file.sink().write(BLOCK, content(files.size)[BLOCK:])
+    assert file.seal()
+    assert file.sealed
+    assert file.seal_holds(trust=True)
+
+
+def test_blocks_written_after_a_seal_broke_are_compared_in_the_next_boot(tmp_path: Path) -> None:
+    files = lone(tmp_path, 2 * BLOCK)
+    file = files.filled()
+    assert file.seal()
+    file.drop_block(1, punch=False)
+    file.sink().write(BLOCK, content(files.size)[BLOCK:])
+    file.close()
+    files.open(create=False, boot=OTHER_BOOT)
+    assert [block[2] for block in blocks_of(files.map)] == [COMPLETE | DOUBTED] * 2
+
+
+@pytest.mark.parametrize(("stored", "sealed", "was_sealed"), [(0, False, False), (1, True, True), (2, False, True)])
+def test_the_seals_of_an_older_cache_are_read_as_they_were(
+    tmp_path: Path, stored: int, sealed: bool, was_sealed: bool
+) -> None:
+    files = lone(tmp_path, BLOCK)
+    file = files.filled()
+    file.seal()
+    file.close()
+    with files.map.open("r+b") as map_file:
+        map_file.seek(64)
+        map_file.write(struct.pack("<I", stored))
+    file = files.open(create=False)
+    assert (file.sealed, file.was_sealed, file.seal_holds(trust=False)) == (sealed, was_sealed, sealed)
+
+
+def test_a_file_cut_short_while_nobody_had_it_open_was_sealed_all_the_same(tmp_path: Path) -> None:
+    files = lone(tmp_path, 2 * BLOCK)
+    file = files.filled()
+    assert file.seal()
+    file.close()
+    os.truncate(files.data, BLOCK)
+    file = files.open(create=False)
+    assert (file.sealed, file.was_sealed) == (False, True)
+    assert file.next_missing(0, files.size) == (BLOCK, 2 * BLOCK)
+
+
+def test_sealing_and_punching_at_once_never_leave_a_sealed_version_with_a_hole(tmp_path: Path) -> None:
+    files = lone(tmp_path, 8 * BLOCK)
+    file = files.open()
+    rng, sealed, punched = random.Random(6), 0, 0
+    for _ in range(150):
+        file.sink().write(0, content(files.size))
+        with ThreadPoolExecutor(1) as pool:
+            seal = pool.submit(file.seal)
+            # At any moment of the sealing, or just when it says that it will.
+            for _ in range(rng.choice((0, rng.randrange(20_000), 1_000_000))):
+                if file.was_sealed or seal.done():
+                    break
+            punch = attempt(partial(file.drop_block, 5, punch=True))
+        # The one that comes too late steps back.
+        assert not (seal.result() and punch)
+        assert file.sealed == seal.result()
+        if seal.result():
+            assert files.data.read_bytes() == content(files.size)
+        sealed, punched = sealed + seal.result(), punched + punch
+        if file.was_sealed:
+            file.close()
+            files.data.unlink()
+            files.map.unlink()
+            file = files.open()
+    assert sealed
+    assert punched
 
 
 def test_punching_gives_the_space_back(tmp_path: Path) -> None:

@@ -11,14 +11,13 @@ import trio
 from fluidfs.config import LevelSpec, MountOptions
 from fluidfs.daemon import one_error, warm_uri
 from fluidfs.errors import BucketNotFound, EnvironmentLacking, FluidfsError, UsageError
-from fluidfs.fuse.device import Tuning
 from fluidfs.meta.inodes import ROOT_NODEID
 from fluidfs.meta.keys import HiddenKey, WhyHidden
 from fluidfs.model import WarmProgress, WarmRequest
 from fluidfs.plane import Plane, open_plane
 from fluidfs.status import export_gauges, memory, status_of
 
-TUNING = Tuning(read_ahead_kib=1024, max_background=64)
+DATA_PLANE = {"mode": "relayed", "why": "a test", "read_ahead_kib": 1024}
 
 
 def options(tmp_path: Path, **changes: object) -> MountOptions:
@@ -43,7 +42,7 @@ async def read(plane: Plane, name: str) -> bytes:
 
 
 def told(plane: Plane) -> dict[str, dict[str, object]]:
-    status = status_of(plane, throughput_bytes_per_s=1.5, tuning=TUNING)
+    status = status_of(plane, data_plane=DATA_PLANE, names_known=7, throughput_bytes_per_s=1.5)
     # It goes through JSON unchanged: that is how it reaches who asked.
     assert json.loads(json.dumps(status)) == status
     return status  # type: ignore[return-value]
@@ -68,7 +67,8 @@ async def test_reads_hits_and_fetches_are_told(tmp_path: Path) -> None:
         }
         assert status["fetch"]["bytes"] == 10
         assert status["fetch"]["errors"] == 0
-        assert status["data_plane"]["read_ahead_kib"] == 1024
+        assert status["data_plane"] == DATA_PLANE
+        assert status["names"]["known"] == 7
         (level,) = status["cache"]
         assert level["state"] == "ok"  # type: ignore[index]
 
@@ -104,7 +104,7 @@ async def test_a_level_out_of_use_is_told_with_its_reason(tmp_path: Path) -> Non
         plane.cache.report_fault(plane.cache.levels[0], "Input/output error")
         (level,) = told(plane)["cache"]
         assert (level["state"], level["why"]) == ("out of use", "Input/output error")  # type: ignore[index]
-        export_gauges(plane)
+        export_gauges(plane, names_known=7)
         value = plane.metrics.registry.get_sample_value(
             "fluidfs_cache_level_up", {"level": plane.cache.levels[0].spec.path}
         )

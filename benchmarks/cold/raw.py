@@ -13,8 +13,8 @@ from itertools import count
 from urllib.parse import urlsplit
 
 from benchmarks.clients.base import Bench
-from benchmarks.metrics import Results
-from benchmarks.sequence import Plan
+from benchmarks.metric import Results
+from benchmarks.settings import Settings
 
 RANGE_BYTES = 8 * 1024 * 1024
 BLOCK_BYTES = 4096
@@ -84,11 +84,11 @@ class Raw:
         self._small = [signed(key) for key in self._bench.data.small_keys] if self._is_whole else []
         client.close()
 
-    def measure(self, plan: Plan) -> Results:
+    def measure(self, settings: Settings) -> Results:
         """One round of what makes sense without a file system; a failed step gives the reason."""
         steps: dict[str, Callable[[], float]] = {"sequential_cold": self._sequential}
         if self._is_whole:
-            seconds = plan.random_seconds
+            seconds = settings.random_seconds
             steps |= {
                 "find_cold": self._list,
                 "random_cold": lambda: self._random(readers=1, seconds=seconds),
@@ -96,7 +96,7 @@ class Raw:
             }
         results: Results = {}
         for key, step in steps.items():
-            if plan.wants(key):
+            if settings.wants(key):
                 try:
                     results[key] = step()
                 except OSError as error:
