@@ -6,7 +6,7 @@ PYTEST := $(PY) -m pytest
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit store-tests mount-tests faults check format bench image sanitize sanitize-threads clean
+.PHONY: help demo test unit store-tests mount-tests faults soak check format bench image sanitize sanitize-threads clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -35,6 +35,10 @@ mount-tests: ## tests through a real FUSE mount
 faults: ## tests that kill servers, daemons and connections
 	@scripts/bootstrap test
 	@$(PYTEST) tests/faults $(ARGS)
+
+soak: ## 100 kills, mixed faults, random reads: half an hour (ARGS="--soak-minutes 60 --soak-kills 500 --soak-seed 7")
+	@scripts/bootstrap test
+	@$(PYTEST) tests/soak -s $(ARGS)
 
 check: ## lint, format, types, import order, C headers
 	@scripts/bootstrap check

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -38,6 +39,8 @@ def extension(
         f"fluidfs._native.{name}",
         [f"{NATIVE}/{name}.pyx", *(f"{NATIVE}/{source}" for source in sources)],
         include_dirs=[NATIVE],
+        # setuptools does not see what a source includes.
+        depends=sorted(glob(f"{NATIVE}/*.h")),
         extra_compile_args=compile_args,
         extra_link_args=link_args,
     )

@@ -22,7 +22,7 @@ from benchmarks.result import Outcome, Run
 from benchmarks.settings import Settings
 from benchmarks.stage import Report
 from benchmarks.warm.metrics import METRICS as WARM_METRICS
-from benchmarks.warm.rows import FAMILIES
+from benchmarks.warm.rows import ALL_FAMILIES, FAMILIES
 
 MIB = 1024**2
 OUTPUT = Path("docs/benchmark")
@@ -39,11 +39,12 @@ class Measure(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
-    """`file` is what its output is called; seconds are those of each random read."""
+    """`optional` clients take part when asked for; `file` is what its output is called; seconds, of a random read."""
 
     run: Measure
     metrics: tuple[Metric, ...]
     clients: tuple[str, ...]
+    optional: tuple[str, ...]
     file: str
     rounds: int
     seconds: float
@@ -56,6 +57,7 @@ SUITES = {
         run=benchmarks.cold.run.run,
         metrics=COLD_METRICS,
         clients=benchmarks.cold.run.NAMES,
+        optional=(),
         file="benchmark",
         rounds=5,
         seconds=4.0,
@@ -66,6 +68,7 @@ SUITES = {
         run=benchmarks.warm.run.run,
         metrics=WARM_METRICS,
         clients=FAMILIES,
+        optional=tuple(name for name in ALL_FAMILIES if name not in FAMILIES),
         file="warm",
         rounds=7,
         seconds=0.5,
@@ -141,7 +144,7 @@ def _settings(suite: Suite, options: argparse.Namespace) -> Settings:
     only = set(options.only.split(",")) if options.only else set()
     quick = options.quick
     return Settings(
-        clients=tuple(name for name in wanted if name in suite.clients),
+        clients=tuple(name for name in wanted if name in (*suite.clients, *suite.optional)),
         only=frozenset(only.intersection(metric.key for metric in suite.metrics)),
         rounds=options.rounds or (suite.quick_rounds if quick else suite.rounds),
         large_bytes=(options.size or (128 if quick else 1024)) * MIB,
@@ -154,14 +157,16 @@ def _settings(suite: Suite, options: argparse.Namespace) -> Settings:
 
 def _parse() -> argparse.Namespace:
     keys = {name: [metric.key for metric in suite.metrics] for name, suite in SUITES.items()}
-    clients = list(dict.fromkeys(name for suite in SUITES.values() for name in suite.clients))
+    clients = list(dict.fromkeys(name for suite in SUITES.values() for name in (*suite.clients, *suite.optional)))
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measures fluidfs beside other clients and beside the limits.",
         epilog=" ".join(f"Metrics of {name}: {', '.join(found)}." for name, found in keys.items()),
     )
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"{' or '.join(SUITES)} (default: both)")
-    parser.add_argument("--clients", default="", help=f"comma-separated (default: all, {','.join(clients)})")
+    parser.add_argument(
+        "--clients", default="", help=f"comma-separated, of {','.join(clients)} (default: all but python)"
+    )
     parser.add_argument("--only", default="", metavar="METRICS", help="comma-separated keys of metrics (default: all)")
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default: cold 5, warm 7)")
     parser.add_argument("--size", type=int, metavar="MIB", help="of the large file (default: 1024)")
@@ -187,6 +192,11 @@ def _parse() -> argparse.Namespace:
     if options.only:
         # A suite of which no metric is asked for is left out; to it no metrics would mean all.
         options.suites = [name for name in options.suites if set(options.only.split(",")).intersection(keys[name])]
+    if options.clients:
+        wanted = set(options.clients.split(","))
+        options.suites = [
+            name for name in options.suites if wanted.intersection((*SUITES[name].clients, *SUITES[name].optional))
+        ]
     return options
 
 

@@ -6,13 +6,17 @@ import hashlib
 import http.client
 import multiprocessing
 import random
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import boto3
 from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
 
 from fluidfs.demo.seaweed import SeaweedServer
 
@@ -78,27 +82,46 @@ def upload(server: SeaweedServer, bucket: str, data: DataSet, local: Path) -> No
     client.create_bucket(Bucket=bucket)
     transfer = TransferConfig(multipart_threshold=2 * CHUNK_BYTES, multipart_chunksize=CHUNK_BYTES, max_concurrency=4)
     client.upload_file(str(local / data.large_key), bucket, data.large_key, Config=transfer)
-    keys = [*data.small_keys, *data.name_keys]
-    # Signed here, once, because boto3 would spend more time on each of them than the server does.
-    urls = [
-        (
-            client.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=3600),
-            local / key,
-        )
-        for key in keys
-    ]
     client.close()
-    shares = [urls[start :: UPLOAD_PROCESSES * UPLOAD_THREADS] for start in range(UPLOAD_PROCESSES * UPLOAD_THREADS)]
+    keys = [*data.small_keys, *data.name_keys]
+    shares = [keys[start :: UPLOAD_PROCESSES * UPLOAD_THREADS] for start in range(UPLOAD_PROCESSES * UPLOAD_THREADS)]
     groups = [shares[start::UPLOAD_PROCESSES] for start in range(UPLOAD_PROCESSES)]
+    target = Target(server.endpoint_url, server.access_key, server.secret_key, server.region, bucket)
     with ProcessPoolExecutor(UPLOAD_PROCESSES, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for _ in pool.map(_put_groups, groups):
+        for _ in pool.map(target.put_groups, groups, repeat(local)):
             pass
 
 
-def _put_groups(shares: list[list[tuple[str, Path]]]) -> None:
-    with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
-        for _ in pool.map(_put_all, shares):
-            pass
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A bucket, as another process can be told of it."""
+
+    endpoint_url: str
+    access_key: str
+    secret_key: str
+    region: str
+    bucket: str
+
+    def put_groups(self, shares: Sequence[Sequence[str]], local: Path) -> None:
+        """PUTs the files of these keys below `local`, each share by a thread of its own."""
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint_url,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name=self.region,
+            config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
+        )
+
+        def put(share: Sequence[str]) -> None:
+            # Signed here, all at once, because boto3 would spend more time on each PUT than the server does.
+            parameters = ({"Bucket": self.bucket, "Key": key} for key in share)
+            urls = [client.generate_presigned_url("put_object", Params=each, ExpiresIn=3600) for each in parameters]
+            _put_all(list(zip(urls, (local / key for key in share), strict=True)))
+
+        with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
+            for _ in pool.map(put, shares):
+                pass
 
 
 def _put_all(share: list[tuple[str, Path]]) -> None:

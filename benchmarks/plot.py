@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.metric import Metric
 from benchmarks.result import Run
 
 COLUMNS = 3
@@ -22,7 +23,8 @@ def draw(run: Run, path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "fluidfs"
     from matplotlib import pyplot
 
-    metrics = [metric for metric in run.metrics if any(run.cell(client, metric) for client in run.rounds)]
+    # A chart without any bar says less than its row in the table.
+    metrics = [metric for metric in run.metrics if any(_median(run, client, metric) for client in run.rounds)]
     rows = -(-len(metrics) // COLUMNS)
     figure, grid = pyplot.subplots(rows, COLUMNS, figsize=(4.6 * COLUMNS, 2.4 * rows), squeeze=False)
     places = list(grid.flat)
@@ -36,7 +38,7 @@ def draw(run: Run, path: Path) -> None:
         ]
         place.barh(names, medians, xerr=spread, color=[_colour(name) for name in names], ecolor="#555555", capsize=2)
         arrow = "more is better" if metric.higher_is_better else "less is better"
-        place.set_title(f"{metric.title}\n{metric.unit}, {arrow}", fontsize=8)
+        place.set_title(f"{metric.title}\n{metric.unit}{', ' if metric.unit else ''}{arrow}", fontsize=8)
         place.tick_params(labelsize=7)
         place.spines[["top", "right"]].set_visible(False)
     for place in places[len(metrics) :]:
@@ -44,6 +46,11 @@ def draw(run: Run, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     pyplot.close(figure)
+
+
+def _median(run: Run, client: str, metric: Metric) -> float | None:
+    cell = run.cell(client, metric)
+    return None if cell is None else cell.median
 
 
 def _colour(name: str) -> str:

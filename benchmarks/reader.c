@@ -5,6 +5,9 @@
  *   reader files THREADS SECONDS                opens, reads and closes the files whose names come NUL-separated on
  *                                               standard input, below the working directory
  *
+ * The first two begin with nothing of the file in the page cache of the file system that it is on; a tmpfs has no other
+ * place for it and keeps it.
+ *
  * Prints what it did and how long that took as one JSON object: seconds, bytes, count. SECONDS bound a run that would
  * take longer; opening, and reading the names, is outside the time of the first two and inside that of `files`.
  */
@@ -40,12 +43,17 @@ static int report(double seconds, uint64_t bytes, uint64_t count) {
     return 0;
 }
 
+static void forget(int fd, const char *path) {
+    if ((errno = posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED)) != 0) fail(path);
+}
+
 static int sequential(const char *path, int flags) {
     void *buffer;
     uint64_t bytes = 0, count = 0;
     ssize_t length;
     int fd = open(path, O_RDONLY | O_CLOEXEC | flags);
     if (fd < 0) fail(path);
+    forget(fd, path);
     if (posix_memalign(&buffer, PAGE_BYTES, READ_BYTES) != 0) fail("memory");
     /* Its pages are there before the clock starts: whoever is measured first must not pay for them. */
     memset(buffer, 1, READ_BYTES);
@@ -72,6 +80,7 @@ static int mapped(const char *path, double limit_s, uint64_t seed) {
     struct stat facts;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &facts) != 0) fail(path);
+    forget(fd, path);
     uint64_t pages = (uint64_t)facts.st_size / PAGE_BYTES, count = 0;
     if (pages < 2) {
         errno = EINVAL;

@@ -54,7 +54,10 @@ def drop_caches(*, names: bool = False) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads as `person`, with the program that `compile_reader` made. All raise OSError with what the program said."""
+    """Reads as `person`, with the program that `compile_reader` made. All raise OSError with what the program said.
+
+    Reads of one file empty the page cache of it first, as its file system sees it; what lies below has its own.
+    """
 
     program: Path
     person: Person
@@ -99,7 +102,7 @@ class Reader:
             "bs": "4k",
             "ioengine": "psync",
             "direct": str(int(how == "direct")),
-            "invalidate": "0",
+            "invalidate": "1",
             "thread": "1",
             "numjobs": str(readers),
             "size": str(share),

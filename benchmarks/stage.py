@@ -35,12 +35,17 @@ class Preparable(Protocol):
 
 
 @contextmanager
-def stage(data: DataSet, *, work: Path, store: Path, names_ttl_s: int | None, report: Report) -> Iterator[Bench]:
-    """The files below `work`, the same in a bucket of a server that keeps it in `store` and lives as long as this."""
+def stage(
+    data: DataSet, *, work: Path, disk: Path, store: Path, names_ttl_s: int | None, report: Report
+) -> Iterator[Bench]:
+    """The files below `work`, the same in a bucket of a server that keeps it in `store` and lives as long as this.
+
+    `disk` is for the program that reads: a tmpfs may allow none to be run.
+    """
     local = work / "local"
     report(f"writing the data: {data.large_bytes:,} B, {data.small_files:,} small files, {data.names:,} names")
     data.write_to(local)
-    reader = work / "reader"
+    reader = disk / "reader"
     compile_reader(reader)
     with SeaweedServer(store) as server:
         report(f"uploading to SeaweedFS, which keeps them in {store}")

@@ -72,12 +72,21 @@ of `mount` may also be given as `-o NAME=VALUE`, in the environment as `FLUIDFS_
 
 
 def readme() -> str:
-    """README.md with the table that the last `make bench` printed between its marks."""
+    """README.md with the tables that the last `make bench` printed between its marks."""
     text = (DOCS.parent / "README.md").read_text()
     before, _, rest = text.partition("<!-- benchmark -->")
     _, _, after = rest.partition("<!-- /benchmark -->")
-    table = (DOCS / "benchmark" / "benchmark.md").read_text().strip()
-    return f"{before}<!-- benchmark -->\n{table}\n<!-- /benchmark -->{after}"
+    tables = [(DOCS / "benchmark" / "benchmark.md").read_text().strip()]
+    warm = DOCS / "benchmark" / "warm.md"
+    if warm.exists():
+        tables += [
+            "Warm, all caches in memory ([how it is measured](docs/benchmark/README.md)):",
+            warm.read_text().strip(),
+        ]
+        if warm.with_suffix(".svg").exists():
+            tables.append("![The warm figures as bars](docs/benchmark/warm.svg)")
+    joined = "\n\n".join(tables)
+    return f"{before}<!-- benchmark -->\n{joined}\n<!-- /benchmark -->{after}"
 
 
 def pages() -> dict[Path, str]:

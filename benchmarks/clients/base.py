@@ -81,7 +81,11 @@ class MountedClient(ABC):
         }
 
     def prepare(self) -> None:
-        """Called once, before the first mount; a client with a layout of its own copies the data here."""
+        """Called once, before the first mount; a client with a layout of its own copies the data here.
+
+        BenchError if it is not installed.
+        """
+        self.version()
         for place in (self.home, self.mountpoint, self.cache):
             place.mkdir(exist_ok=True)
             self.person.own(place)

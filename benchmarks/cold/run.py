@@ -42,7 +42,7 @@ def run(settings: Settings, *, report: Report, after_round: Callable[[Outcome], 
     with interruptible(), ExitStack() as undo:
         work = make_directory(undo, settings.work)
         store = _store_directory(data, work, undo)
-        bench = undo.enter_context(stage(data, work=work, store=store, names_ttl_s=None, report=report))
+        bench = undo.enter_context(stage(data, work=work, disk=work, store=store, names_ttl_s=None, report=report))
         clients = _clients(settings.clients, bench)
         rounds: dict[str, list[Results]] = {client.name: [] for client in clients}
         broken = prepare(clients, undo, report)

@@ -7,7 +7,6 @@ import os
 from benchmarks.clients.base import Bench, BenchError
 from benchmarks.clients.fluidfs import Fluidfs
 from benchmarks.metric import Results
-from benchmarks.reading import drop_caches
 from benchmarks.warm.rows import LEVEL
 
 PIECE_BYTES = 16 * 1024**2
@@ -40,12 +39,10 @@ class HalfCached:
     def measure(self, seconds: float) -> Results:
         """Random reads for so many seconds in the pieces that are cached, then the whole file in order."""
         self._fill()
-        drop_caches()
         self._client.mount()
         try:
             path = self._client.root / self._bench.data.large_key
             random = self._client.reader.random(path, readers=1, seconds=seconds, how="direct", every_other=PIECE_BYTES)
-            drop_caches()
             whole = self._client.reader.sequential(path) / 1e6
         finally:
             self._client.unmount()

@@ -9,7 +9,7 @@ from benchmarks.clients.fluidfs import Requests
 from benchmarks.result import Run
 from benchmarks.warm.points import ROUNDS_TO_JUDGE, Verdict, python_reads, verdicts
 from benchmarks.warm.ratio import CONFIDENCE
-from benchmarks.warm.rows import USER, USER_PEERS
+from benchmarks.warm.rows import OURS, USER, USER_PEERS
 
 # They have a table of their own.
 USERS = (USER, *USER_PEERS)
@@ -42,6 +42,13 @@ def facts(
 
 def markdown(run: Run) -> str:
     """Two tables and what there is to know about them."""
+    groups = ([row for row in run.rounds if row not in USERS], [row for row in run.rounds if row in USERS])
+    tables = [table for group in groups if group for table in ("\n".join(run.table(group, spread=False)), "")]
+    points = _points(run) if any(row in OURS for row in run.rounds) else []
+    return "\n".join([*points, *tables, *run.notes(spread=False)]) + "\n"
+
+
+def _points(run: Run) -> list[str]:
     lines = ["| point | ours | against | ratio | 95 % interval | bound | |", "|---|---|---|---|---|---|---|"]
     for verdict in verdicts(run):
         point, ratio = verdict.point, verdict.ratio
@@ -64,9 +71,7 @@ def markdown(run: Run) -> str:
         "bootstrap over rounds. A point holds if the interval reaches the bound. All caches lie in memory, and the",
         "kernel's page cache is emptied before each read; where O_DIRECT is said, it is out of play altogether.",
     ]
-    groups = ([row for row in run.rounds if row not in USERS], [row for row in run.rounds if row in USERS])
-    tables = [table for group in groups if group for table in ("\n".join(run.table(group, spread=False)), "")]
-    return "\n".join([*lines, "", *notes, "", *tables, *run.notes(spread=False)]) + "\n"
+    return [*lines, "", *notes, ""]
 
 
 def word(verdict: Verdict) -> str:

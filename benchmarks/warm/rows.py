@@ -1,4 +1,4 @@
-"""Who is measured: the local file systems, fluidfs in its three forms, its peers as root and as an ordinary user."""
+"""Who is measured: the local file systems, fluidfs in its forms, its peers as root and as an ordinary user."""
 
 from __future__ import annotations
 
@@ -21,17 +21,20 @@ DISK = "local disk"
 SEALED = "fluidfs"
 RELAYED = "fluidfs relayed"
 USER = "fluidfs, user"
+# Everything through pyfuse3, as on a kernel or in a sandbox that leaves no other way; measured when it is asked for.
+PYTHON = "fluidfs in Python"
 PEERS = ("rclone", "s3fs", "juicefs")
 USER_PEERS = tuple(f"{peer}, user" for peer in PEERS)
 
 # Every step names its rows out of these.
 OURS = (SEALED, RELAYED, USER)
-LARGE = (LOCAL, *OURS, *PEERS, *USER_PEERS)
-SMALL = (LOCAL, *OURS, *PEERS)
-NAMES = (LOCAL, DISK, *OURS, *PEERS)
+LARGE = (LOCAL, *OURS, PYTHON, *PEERS, *USER_PEERS)
+SMALL = (LOCAL, *OURS, PYTHON, *PEERS)
+NAMES = (LOCAL, DISK, *OURS, PYTHON, *PEERS)
 
-# What `--clients` takes: each of these stands for all of its rows.
+# What `--clients` takes: each of these stands for all of its rows. Without the option it is all but the last.
 FAMILIES = ("fluidfs", *PEERS, "local")
+ALL_FAMILIES = (*FAMILIES, "python")
 
 # The default quota, a tenth of the file system, would be too small on a tmpfs.
 LEVEL = ":8G:MEM"
@@ -50,6 +53,8 @@ def make_clients(bench: Bench, families: Iterable[str], *, disk: Path, undo: Exi
             # One directory for both, as all mounts of one user have it; what one has filled the other finds.
             relayed.cache = sealed.cache
             chosen += [sealed, relayed, Fluidfs(bench, person=user, name=USER, level=LEVEL)]
+        elif family == "python":
+            chosen.append(Fluidfs(bench, name=PYTHON, level=LEVEL, flags=("--fuse-disable", "relay")))
         elif family == "rclone":
             chosen += [Rclone(bench), Rclone(bench, person=user, name=f"{family}, user")]
         elif family == "s3fs":
@@ -57,7 +62,7 @@ def make_clients(bench: Bench, families: Iterable[str], *, disk: Path, undo: Exi
         elif family == "juicefs":
             first = JuiceFS(bench)
             chosen += [first, JuiceFS(bench, person=user, name=f"{family}, user", volume=first.volume)]
-    order = [LOCAL, DISK, *OURS, *PEERS, *USER_PEERS]
+    order = [LOCAL, DISK, *OURS, PYTHON, *PEERS, *USER_PEERS]
     return sorted(chosen, key=lambda client: order.index(client.name))
 
 
@@ -74,6 +79,8 @@ def memory_bytes(families: Iterable[str], data: DataSet) -> int:
         if family == "fluidfs":
             # A third cache holds the large file for the measurement of half of it.
             total += expected_bytes(SEALED, data) + expected_bytes(USER, data) + data.large_bytes
+        elif family == "python":
+            total += expected_bytes(PYTHON, data)
         elif family in PEERS:
             total += expected_bytes(family, data) + expected_bytes(f"{family}, user", data)
     return total

@@ -21,8 +21,8 @@ from benchmarks.warm.steps import steps
 
 # Longer than any run: what is known stays known, and nobody refreshes names while another is measured.
 NAMES_TTL_S = 3600
-# What the daemons of all clients, and the server, take at their peak.
-PROCESSES_BYTES = 5 * 1024**3
+# What the daemons of all clients, and the server, take beside the caches.
+PROCESSES_BYTES = 4 * 1024**3
 
 
 def run(settings: Settings, *, report: Report, after_round: Callable[[Outcome], None]) -> None:
@@ -34,13 +34,14 @@ def run(settings: Settings, *, report: Report, after_round: Callable[[Outcome], 
         small=settings.wants("small", "small_names", "trips"),
         names=settings.wants("find", "find_names", "find_size", "find_size_names"),
     )
-    needed = memory_bytes(settings.clients, data) + PROCESSES_BYTES
-    free = min(available_memory_bytes(), shutil.disk_usage(SHARED_MEMORY).free)
-    if free < needed:
-        raise BenchError(f"all caches lie in memory: {needed:,} B of it are needed, {free:,} B are free; see --size")
+    caches = memory_bytes(settings.clients, data)
+    free = min(available_memory_bytes() - PROCESSES_BYTES, shutil.disk_usage(SHARED_MEMORY).free)
+    if free < caches:
+        raise BenchError(f"all caches lie in memory: {caches:,} B of it are needed, {free:,} B are free; see --size")
     with interruptible(), ExitStack() as undo:
         work, disk = make_directory(undo, SHARED_MEMORY), make_directory(undo, settings.work)
-        bench = undo.enter_context(stage(data, work=work, store=disk / "store", names_ttl_s=NAMES_TTL_S, report=report))
+        staged = stage(data, work=work, disk=disk, store=disk / "store", names_ttl_s=NAMES_TTL_S, report=report)
+        bench = undo.enter_context(staged)
         clients = make_clients(bench, settings.clients, disk=disk, undo=undo)
         with_half = "fluidfs" in settings.clients and settings.wants("half_sequential", "half_random")
         half = HalfCached(bench) if with_half else None

@@ -15,18 +15,19 @@ from benchmarks.metric import Results
 from benchmarks.processes import context_switches, cpu_seconds, switches_between
 from benchmarks.reading import How, drop_caches
 from benchmarks.warm.half import HalfCached
-from benchmarks.warm.rows import LARGE, LOCAL, NAMES, OURS, PEERS, RELAYED, SEALED, SMALL, USER, USER_PEERS
+from benchmarks.warm.rows import LARGE, LOCAL, NAMES, OURS, PEERS, PYTHON, RELAYED, SEALED, SMALL, USER, USER_PEERS
 
 GIB = 1024**3
 # What a client of 500 small files per second reads of them; the fast ones read them all in a tenth of it.
-SMALL_SECONDS = 2.5
+SMALL_SECONDS = 2.0
 TRIP_FILES = 1000
 # A read that is over sooner is repeated: one switch of the scheduler would be a tenth of it.
 SHORT_SECONDS = 0.25
 SHORT_TIMES = 5
 
-# The page cache before each row; or all of it, and the names, before the first; or nothing. No row brings in pages or
-# names of another; they are dropped row by row where together they would fill the memory.
+# The whole page cache before each row; or all of it, and the names, before the first; or nothing, which is for reads of
+# one file that empty its own. No row brings in pages or names of another: pages are dropped row by row because together
+# they would fill the memory.
 Empties = Literal["pages", "names", "nothing"]
 
 
@@ -44,9 +45,10 @@ class Step:
 def steps(*, seconds: float, seed: int, half: HalfCached | None) -> list[Step]:
     """All steps of one round. `seconds` is how long random reads last; `seed` orders the small files."""
     # Those who may meet the page cache are compared without it; passthrough and a tmpfs have none of their own.
-    relayed, all_relayed = (RELAYED, USER, *PEERS), (RELAYED, USER, *PEERS, *USER_PEERS)
+    relayed = (RELAYED, USER, PYTHON, *PEERS)
+    all_relayed = (*relayed, *USER_PEERS)
     found = [
-        Step(keys=("sequential", "cpu", "switches"), rows=LARGE, empties="pages", measure=_sequential),
+        Step(keys=("sequential", "cpu", "switches"), rows=LARGE, empties="nothing", measure=_sequential),
         Step(keys=("sequential_direct",), rows=all_relayed, empties="nothing", measure=_sequential_direct),
         *(
             step
@@ -59,7 +61,7 @@ def steps(*, seconds: float, seed: int, half: HalfCached | None) -> list[Step]:
         Step(
             keys=("mapped",),
             rows=(LOCAL, SEALED, *relayed),
-            empties="pages",
+            empties="nothing",
             measure=lambda client: {"mapped": client.reader.mapped(_large(client), seconds=seconds)},
         ),
         Step(keys=("small",), rows=SMALL, empties="pages", measure=lambda client: _small(client, "small", seed)),
@@ -78,7 +80,7 @@ def steps(*, seconds: float, seed: int, half: HalfCached | None) -> list[Step]:
     ]
     if half is not None:
         keys = ("half_random", "half_sequential")
-        found.append(Step(keys=keys, rows=(SEALED,), empties="pages", measure=lambda _: half.measure(seconds)))
+        found.append(Step(keys=keys, rows=(SEALED,), empties="nothing", measure=lambda _: half.measure(seconds)))
     return found
 
 
@@ -123,7 +125,7 @@ def _random(key: str, rows: tuple[str, ...], *, readers: int, seconds: float, ho
         again = how == "buffered"
         return {key: client.reader.random(_large(client), readers=readers, seconds=seconds, how=how, again=again)}
 
-    return Step(keys=(key,), rows=rows, empties="pages" if how == "buffered" else "nothing", measure=measure)
+    return Step(keys=(key,), rows=rows, empties="nothing", measure=measure)
 
 
 def _small(client: MountedClient, key: str, seed: int) -> Results:

@@ -52,12 +52,12 @@ int64_t ff_listing_find(const ff_listing *self, const char *name, size_t name_by
 bool ff_record_confirms(const ff_record *now, const ff_record *before);
 /* Whether both have the same records, bit for bit. */
 bool ff_listing_equal(const ff_listing *self, const ff_listing *other);
-/* For each record of `before`: 1 + the index of the record of `now` that confirms it, or 0. One pass over both. The caller
- * frees it; NULL: no memory. */
+/* For each record of `before`: 1 + the index of the record of `now` that confirms it, or 0. One pass over both. The
+ * caller frees it; NULL: no memory. */
 uint32_t *ff_listing_confirmed(const ff_listing *now, const ff_listing *before);
 
-/* A listing of one record alone, with one reference, in memory of its own that free(3) gives back, and how much that is.
- * NULL: no memory. */
+/* A listing of one record alone, with one reference, in memory of its own that free(3) gives back, and how much that
+ * is. NULL: no memory. */
 ff_listing *ff_listing_copy(const ff_listing *self, size_t index);
 size_t ff_listing_copy_bytes(const ff_listing *copy);
 

@@ -39,7 +39,8 @@ static inline void ff_fill_attributes(const ff_names *self, const ff_node *node,
         .mtimensec = part_ns,
         .ctimensec = part_ns,
         .mode = ff_mode_of(self, node->is_directory),
-        .nlink = 1, /* of directories too, as file systems do that do not count subdirectories: `find` looks into each */
+        /* Of directories too, as file systems do that do not count subdirectories: `find` then looks into each. */
+        .nlink = 1,
         .uid = self->ownership.uid,
         .gid = self->ownership.gid,
         .blksize = FF_IO_BYTES,

@@ -39,7 +39,8 @@ static bool is_detachable(const ff_content *content) {
     return content != NULL && content->kind != FF_CONTENT_SMALL;
 }
 
-/* Has detaching look at the slot; it stays listed, whoever comes to lie there, until detaching finds nothing to take. */
+/* Has detaching look at the slot; it stays listed, whoever comes to lie there, until detaching finds nothing to
+ * take. */
 static bool note_holder(ff_names *self, ff_node *node) {
     if (node->is_holder)
         return true;

@@ -133,8 +133,8 @@ static bool add_dots(const ff_names *self, const ff_node *directory, uint64_t po
     return true;
 }
 
-/* Directories are read in the order that their nodes were made in: the node behind the last one, if it is of this record.
- * Spares the search in the hash, whose buckets lie anywhere: 40 ns an entry of a million, not 300. */
+/* Directories are read in the order that their nodes were made in: the node behind the last one, if it is of this
+ * record. Spares the search in the hash, whose buckets lie anywhere: 40 ns an entry of a million, not 300. */
 static ff_node *next_node(const ff_names *self, const ff_node *last, const ff_listing *listing, size_t index) {
     if (last == NULL || last->slot + 1 >= self->slots)
         return NULL;

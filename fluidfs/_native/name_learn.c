@@ -103,10 +103,13 @@ static int learn(ff_names *self, uint64_t id, ff_listing *listing, int64_t good_
     directory->good_until_ns = good_until_ns;
     directory->due_ns = due_ns;
     directory->due = FF_DUE_NO;
+    /* A directory that is gone may live for its nodes alone, and the last of them may go now: it is held meanwhile. */
+    node->lookups++;
     if (!only_times || directory->has_strays)
         error = replace(self, directory, before, confirmed, noted);
     if (!only_times)
         ff_names_drop_listing(self, replaced);
+    node->lookups--;
     /* Taught to a directory that is gone, and lives for its nodes alone, it is not kept. */
     ff_node_release(self, node);
     return error;
@@ -114,8 +117,8 @@ static int learn(ff_names *self, uint64_t id, ff_listing *listing, int64_t good_
 
 int ff_names_learn(ff_names *self, uint64_t id, ff_listing *listing, int64_t good_until_ns, int64_t due_ns,
                    ff_changed changed, void *context) {
-    /* All that is long is done before the lock is taken for good: comparing two listings of a million names takes tens of
-     * milliseconds. Should another thread teach the directory meanwhile, the comparison is not used. */
+    /* All that is long is done before the lock is taken for good: comparing two listings of a million names takes
+     * tens of milliseconds. Should another thread teach the directory meanwhile, the comparison is not used. */
     ff_listing *before = hold_present(self, id);
     bool same = before != NULL && ff_listing_equal(before, listing);
     uint32_t *confirmed = before == NULL || same ? NULL : ff_listing_confirmed(listing, before);

@@ -1,15 +1,16 @@
 /* The nodes of a name table: where they lie, how they are found, and when they are freed.
  *
- * Nodes lie in chunks that never move or shrink; a slot is used again under the next generation, so that the id of a node
- * that is gone is told from that of its successor. A node that has a name ("named") is found by its parent and the hash of
- * its name; a node that lost it is found by its id alone, and its record is then a copy, so that it does not keep a whole
- * listing that nobody else needs. Hashes may be alike, by chance or on purpose: names are compared, and chains are long then.
+ * Nodes lie in chunks that never move or shrink; a slot is used again under the next generation, so that the id of a
+ * node that is gone is told from that of its successor. A node that has a name ("named") is found by its parent and
+ * the hash of its name; a node that lost it is found by its id alone, and its record is then a copy, so that it does
+ * not keep a whole listing that nobody else needs. Hashes may be alike, by chance or on purpose: names are compared,
+ * and chains are long then.
  *
  * A node lives while the kernel knows it, while nodes below it live, and, as long as it has its name, while it has a
  * content or a listing.
  *
- * Threads: everything here wants `lock` to be held, but for listings' references. Lock order: the handles' (handles.h),
- * this, the contents'. */
+ * Threads: everything here wants `lock` to be held, but for listings' references. Lock order: the handles'
+ * (handles.h), this, the contents'. */
 #ifndef FLUIDFS_NAME_NODES_H
 #define FLUIDFS_NAME_NODES_H
 
@@ -117,7 +118,8 @@ ff_node *ff_node_find(const ff_names *self, const ff_node *parent, uint64_t ino,
 ff_node *ff_node_new(ff_names *self, ff_node *parent, uint64_t ino, ff_listing *listing, size_t index);
 /* Points a node to another record of the same version. */
 void ff_node_repoint(ff_names *self, ff_node *node, ff_listing *listing, size_t index);
-/* Whether a record is of the version that the node stands for, which then points into the listing if that is its parent's. */
+/* Whether a record is of the version that the node stands for, which then points into the listing if that is its
+ * parent's. */
 bool ff_node_confirm(ff_names *self, const ff_node *parent, ff_node *node, ff_listing *listing, size_t index);
 /* The directory part of a directory's node, made if need be. NULL: no memory. */
 ff_directory *ff_node_directory(ff_names *self, ff_node *node);

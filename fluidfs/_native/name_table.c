@@ -104,9 +104,10 @@ size_t ff_names_gone(ff_names *self, uint64_t *ids, size_t capacity) {
 
 /* ---- names */
 
-/* The node to answer with for a record of `listing`: `there`, which has the name now, if it is of this version. NULL: no
- * memory, and nothing has changed. */
-static ff_node *claim(ff_names *self, ff_node *parent, ff_node *there, uint64_t ino, ff_listing *listing, size_t index) {
+/* The node to answer with for a record of `listing`: `there`, which has the name now, if it is of this version.
+ * NULL: no memory, and nothing has changed. */
+static ff_node *claim(ff_names *self, ff_node *parent, ff_node *there, uint64_t ino, ff_listing *listing,
+                      size_t index) {
     if (there != NULL && ff_node_confirm(self, parent, there, listing, index))
         return there;
     ff_node *node = ff_node_new(self, parent, ino, listing, index);

@@ -90,18 +90,20 @@ cdef extern from "name_table.h":
 
 
 cdef class NameTable:
-    # Lives as long as this object; whoever hands it to C holds a reference to this object, and no reference to a listing
-    # when it lets go of it.
+    # Lives as long as this object; whoever hands it to C holds a reference to this object, and no reference to a
+    # listing when it lets go of it.
     cdef ff_names *table
     cdef object _clock
     cdef object _entry_of
     cdef dict _borrowed
     cdef dict _by_listing
+    # What nodes refer to and must not go before them: the registry of their contents.
+    cdef object _kept
 
     cdef int64_t _now(self) except? -1
     cdef int64_t _in(self, double seconds) except? -1
     cdef bytes _path(self, uint64_t node)
-    # The listing as C has it, with a reference for the caller. Keeps it alive until it is gone and `collect` was called.
+    # The listing as C has it, with a reference for the caller. Kept alive until it is gone and `collect` was called.
     cdef ff_listing *borrow(self, object listing) except NULL
     # The Python object that is a listing of C's; not for copies of one record, which have none.
     cdef object listing_of(self, const ff_listing *listing)

@@ -5,6 +5,7 @@ import os
 import time
 from collections import namedtuple
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.errno cimport ENAMETOOLONG
@@ -66,15 +67,17 @@ cdef void _note_change(void *context, uint64_t parent, const char *name, size_t 
         (<list>context).append(PyBytes_FromStringAndSize(name, name_bytes))
 
 
+# What its nodes refer to is needed until they are gone.
+@cython.no_gc_clear
 cdef class NameTable:
-    """The nodes that the kernel knows. Thread-safe, but for `collect`, which is for one thread.
+    """The nodes that the kernel knows. Thread-safe.
 
     A listing is any object whose property `packed` is (records, ends), as fluidfs.meta.listing describes them: `bytes`
     and an immutable buffer of 4 or 8 bytes an item. It is kept alive while it is in use, and until `collect` then.
 
-    `entry_of(path, size, mtime_ns, version)` makes what `entry` returns; `size` is -1 for a directory. `clock` tells the
-    time in nanoseconds on CLOCK_MONOTONIC. Methods raise OSError with the errnos that name_table.h has: ENODATA for what
-    Python is to be asked for, ESTALE for a node that is not known.
+    `entry_of(path, size, mtime_ns, version)` makes what `entry` returns; `size` is -1 for a directory. `clock` tells
+    the time in nanoseconds on CLOCK_MONOTONIC. Methods raise OSError with the errnos that name_table.h has: ENODATA
+    for what Python is to be asked for, ESTALE for a node that is not known.
     """
 
     def __cinit__(self, *, uint32_t uid, uint32_t gid, uint32_t file_mode, uint32_t dir_mode, int64_t root_mtime_ns,
@@ -235,7 +238,8 @@ cdef class NameTable:
         cdef ff_listing *native
         cdef int64_t good_until_ns
         cdef c_bool unchanged
-        cdef int error = ff_names_open_directory(self.table, directory, self._now(), &native, &good_until_ns, &unchanged)
+        cdef int error = ff_names_open_directory(self.table, directory, self._now(), &native, &good_until_ns,
+                                                 &unchanged)
         if error != 0:
             raise _failed(error)
         listing = self.listing_of(native)

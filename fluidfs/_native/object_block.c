@@ -96,6 +96,16 @@ void ff_object_drop_past_end(ff_object *self) {
             ff_object_drop_block(self, i, false);
 }
 
+void ff_object_heal_cut(ff_object *self) {
+    struct stat data;
+    if (fstat(self->data_fd, &data) < 0 || (uint64_t)data.st_size >= self->object_bytes)
+        return;
+    ff_object_drop_past_end(self);
+    /* It fails on a full disk or a hostile file; then the next write looks again. */
+    int ignored = ftruncate(self->data_fd, (off_t)self->object_bytes);
+    (void)ignored;
+}
+
 void ff_object_lose_block(ff_object *self, uint64_t index) {
     int64_t dropped = ff_object_drop_block(self, index, false);
     if (dropped > 0 || dropped == -EBUSY) {

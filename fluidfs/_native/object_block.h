@@ -99,6 +99,10 @@ void ff_object_unseal(ff_object *self);
  * write makes the file long again, with zeros there. */
 void ff_object_drop_past_end(ff_object *self);
 
+/* To be called before a write, which would make a file long again that somebody cut: drops what was cut off, and makes the
+ * file as long as it was. */
+void ff_object_heal_cut(ff_object *self);
+
 /* Drops a block that could not be read as it was written. The caller has no pin on it. Readers that compare one block
  * at the same time all find it bad; whoever drops it counts it. */
 void ff_object_lose_block(ff_object *self, uint64_t index);

@@ -87,6 +87,7 @@ static int sink_write(ff_sink *sink, uint64_t offset, const void *data, size_t l
     uint64_t size = self->object->object_bytes, block_bytes = self->object->block_bytes;
     if (offset > size || length > size - offset)
         return -EFBIG;
+    ff_object_heal_cut(self->object);
     while (length > 0) {
         uint64_t index = offset / block_bytes;
         size_t left_in_block = (size_t)((index + 1) * block_bytes - offset);

@@ -6,6 +6,7 @@ import os
 from types import MappingProxyType
 from typing import NamedTuple
 
+cimport cython
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -185,6 +186,8 @@ cdef dict by_name(const uint64_t *counts):
     return named
 
 
+# Its threads use what it refers to until it is freed.
+@cython.no_gc_clear
 cdef class Relay:
     cdef ff_relay *_relay
     cdef NameTable _names
@@ -199,6 +202,7 @@ cdef class Relay:
         self._relay = NULL
         self._names = names
         self._contents = contents
+        names._kept = contents
         self._stuck = self._running = False
         if len(boot_id) != 16:
             raise ValueError("a boot id has 16 bytes")

@@ -104,7 +104,10 @@ static bool spin(const ff_relay *self, int device_fd) {
 
 /* Serves until the thread has given its place at the device away, or everything ends. */
 static void serve_from_place(ff_relay *self, ff_server *server) {
-    bool fast = false; /* the last request came so soon that looking for the next is worth it */
+    /* A lone reader that comes back at once is worth looking out for; among many, whoever is looked out for needs the core
+     * that the looking takes. */
+    bool fast = false;
+    uint32_t last_requester = 0;
     while (!atomic_load_explicit(&self->stopping, memory_order_relaxed)) {
         if (fast)
             fast = spin(self, server->device_fd);
@@ -121,7 +124,8 @@ static void serve_from_place(ff_relay *self, ff_server *server) {
         if (header.len != (size_t)n)
             continue;
         int64_t now_ns = ff_monotonic_ns();
-        fast = now_ns - before_ns < (int64_t)self->options.spin_us * 1000;
+        fast = header.pid == last_requester && now_ns - before_ns < (int64_t)self->options.spin_us * 1000;
+        last_requester = header.pid;
         ff_request request = {
             .header = &header,
             .body = server->request + sizeof header,

@@ -81,6 +81,8 @@ class Cache:
             try:
                 version = await trio.to_thread.run_sync(partial(self._open_file, identity), limiter=self.disk)
                 self._versions[digest] = version
+                # A daemon that was killed may have left a version whole and not sealed.
+                self.note_progress(version)
             finally:
                 del self._opening[digest]
                 opening.done.set()

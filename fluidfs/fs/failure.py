@@ -28,37 +28,51 @@ class RecentFailure:
     @contextmanager
     def guarding(self, wanted: Extent) -> Iterator[None]:
         """Raises what bytes of `wanted` failed with a moment ago, instead of asking; remembers what they fail with."""
-        if self._error is not None and self._touches(wanted) and trio.current_time() < self._until:
-            raise type(self._error)(self._error.message) from self._error
+        self.recall(wanted)
         try:
             yield
         except StoreUnavailable as error:
-            self._extent, self._error, self._until = wanted, error, trio.current_time() + HOLDS_S
+            self.note(wanted, error)
             raise
+
+    def recall(self, wanted: Extent) -> None:
+        """Raises what bytes of `wanted` failed with a moment ago, if they did."""
+        if self._error is not None and not self.is_over and self._touches(wanted):
+            raise type(self._error)(self._error.message) from self._error
+
+    def note(self, wanted: Extent, error: StoreUnavailable) -> None:
+        """Remembers what `wanted` failed with."""
+        self._extent, self._error, self._until = wanted, error, trio.current_time() + HOLDS_S
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is remembered any more."""
+        return trio.current_time() >= self._until
 
     def _touches(self, wanted: Extent) -> bool:
         return self._extent is not None and wanted.offset < self._extent.end and self._extent.offset < wanted.end
 
 
 class Troubles:
-    """The failures of many files, by what their bytes are known as; those that never failed cost nothing."""
+    """What was wrong with many open files: recent failures by handle, changed objects by content. Those with which
+    nothing was wrong cost nothing.
+    """
 
     __slots__ = ("_changed", "_failures")
 
     def __init__(self) -> None:
-        self._failures: dict[int, RecentFailure] = {}
         self._changed: set[int] = set()
+        self._failures: dict[int, RecentFailure] = {}
 
-    @contextmanager
-    def guarding(self, content: int, wanted: Extent) -> Iterator[None]:
-        """As RecentFailure.guarding, for one of the files."""
-        failure = self._failures.get(content) or RecentFailure()
-        try:
-            with failure.guarding(wanted):
-                yield
-        except StoreUnavailable:
-            self._failures[content] = failure
-            raise
+    def recall(self, handle: int, wanted: Extent) -> None:
+        """As RecentFailure.recall, for one of the handles."""
+        failure = self._failures.get(handle)
+        if failure is not None:
+            failure.recall(wanted)
+
+    def note(self, handle: int, wanted: Extent, error: StoreUnavailable) -> None:
+        """As RecentFailure.note."""
+        self._failures.setdefault(handle, RecentFailure()).note(wanted, error)
 
     def changed(self, content: int) -> bool:
         """Notes that the object was seen to have changed. False: it was before, and its name may stand for the new one
@@ -69,6 +83,9 @@ class Troubles:
         return news
 
     def forget(self, content: int) -> None:
-        """The file is not open any more."""
-        self._failures.pop(content, None)
+        """The content has gone."""
         self._changed.discard(content)
+
+    def settle(self) -> None:
+        """Forgets failures that are over; to be called once in a while."""
+        self._failures = {handle: failure for handle, failure in self._failures.items() if not failure.is_over}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fluidfs.cache.identity import VersionIdentity
 from fluidfs.cache.levels import Cache
 from fluidfs.fetch.fetcher import Fetcher
-from fluidfs.fs.failure import Troubles
 from fluidfs.fs.holdings import Held, Holdings
 from fluidfs.model import Extent
 
@@ -13,14 +12,13 @@ from fluidfs.model import Extent
 class Misses:
     """Answers what `reading` answers, for files that are open natively, by their contents. Belongs to one trio run.
 
-    `troubles` are those of the contents. Methods raise what the fetcher raises.
+    Methods raise what the fetcher raises.
     """
 
-    def __init__(self, *, holdings: Holdings, cache: Cache, fetcher: Fetcher, troubles: Troubles) -> None:
+    def __init__(self, *, holdings: Holdings, cache: Cache, fetcher: Fetcher) -> None:
         self._holdings = holdings
         self._cache = cache
         self._fetcher = fetcher
-        self._troubles = troubles
 
     # ---- files with a version of their own
 
@@ -31,13 +29,11 @@ class Misses:
 
     async def bring(self, held: Held, wanted: Extent) -> None:
         """Returns when `wanted` is in the cache. Raises CacheError when the cache cannot take it."""
-        with self._troubles.guarding(held.content, wanted):
-            await self._fetcher.ensure(held.version, wanted)
+        await self._fetcher.ensure(held.version, wanted)
 
     async def read_through(self, held: Held, wanted: Extent) -> bytes:
         """The bytes, kept nowhere."""
-        with self._troubles.guarding(held.content, wanted):
-            return await self._fetcher.read_through(held.identity, wanted)
+        return await self._fetcher.read_through(held.identity, wanted)
 
     # ---- small files
 
@@ -48,8 +44,7 @@ class Misses:
 
     async def fetch_small(self, content: int, identity: VersionIdentity) -> bytes:
         """A small file whole, fetched; the next reads of it find it in the cache, if a level could take it."""
-        with self._troubles.guarding(content, Extent(0, identity.size)):
-            small, data = await self._fetcher.small(identity)
+        small, data = await self._fetcher.small(identity)
         if small is not None:
             self._holdings.place(content, small)
         return data

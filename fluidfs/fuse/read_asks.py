@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 
 import trio
 
 from fluidfs._native.relay import Ask, Relay
 from fluidfs.cache.identity import VersionIdentity
-from fluidfs.errors import CacheError, IsADirectory, ObjectChanged
+from fluidfs.errors import CacheError, IsADirectory, ObjectChanged, StoreUnavailable
 from fluidfs.fs.failure import Troubles
 from fluidfs.fs.filesystem import FileSystem
 from fluidfs.fs.holdings import Held, Holdings
@@ -87,7 +88,9 @@ class ReadAsks:
         """Bytes that were not found, all that came together."""
         by_content: defaultdict[int, list[Ask]] = defaultdict(list)
         for ask in asks:
-            by_content[ask.content].append(ask)
+            with self._tickets.failing("read", [ask]):
+                self._troubles.recall(ask.handle, _extent(ask))
+                by_content[ask.content].append(ask)
         for content, of_one in by_content.items():
             held = self._holdings.get(content)
             if held is None:
@@ -118,7 +121,7 @@ class ReadAsks:
             self._nursery.start_soon(self._bring, held, together)
 
     async def _bring(self, held: Held, asks: Sequence[Ask]) -> None:
-        with self._tickets.failing("read", asks, seen=self._seen_by(asks[0])):
+        with self._tickets.failing("read", asks, seen=partial(self._note, asks)):
             wanted = Extent(asks[0].offset, max(map(_end, asks)) - asks[0].offset)
             try:
                 await self._misses.bring(held, wanted)
@@ -130,7 +133,7 @@ class ReadAsks:
                 self._relay.retry(ask.ticket)
 
     async def _read_through(self, held: Held, ask: Ask) -> None:
-        with self._tickets.failing("read", [ask], seen=self._seen_by(ask)):
+        with self._tickets.failing("read", [ask], seen=partial(self._note, [ask])):
             self._relay.give(ask.ticket, await self._misses.read_through(held, _extent(ask)))
 
     def _read_small(self, content: int, asks: Sequence[Ask]) -> None:
@@ -144,18 +147,19 @@ class ReadAsks:
                 self._nursery.start_soon(self._fetch_small, content, identity, asks)
 
     async def _fetch_small(self, content: int, identity: VersionIdentity, asks: Sequence[Ask]) -> None:
-        with self._tickets.failing("read", asks, seen=self._seen_by(asks[0])):
+        with self._tickets.failing("read", asks, seen=partial(self._note, asks)):
             data = await self._misses.fetch_small(content, identity)
             for ask in asks:
                 self._relay.give(ask.ticket, data[ask.offset : _end(ask)])
 
-    def _seen_by(self, ask: Ask) -> Callable[[Exception], None]:
-        def seen(error: Exception) -> None:
-            if isinstance(error, ObjectChanged) and self._troubles.changed(ask.content):
-                with suppress(UnknownNode):
-                    self._filesystem.forget_path(self._nodes.get(ask.node).path)
-
-        return seen
+    def _note(self, asks: Sequence[Ask], error: Exception) -> None:
+        """Draws the consequences of what reads failed with."""
+        if isinstance(error, StoreUnavailable):
+            for ask in asks:
+                self._troubles.note(ask.handle, _extent(ask), error)
+        elif isinstance(error, ObjectChanged) and self._troubles.changed(asks[0].content):
+            with suppress(UnknownNode):
+                self._filesystem.forget_path(self._nodes.get(asks[0].node).path)
 
 
 def _end(ask: Ask) -> int:

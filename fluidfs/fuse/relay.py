@@ -113,7 +113,7 @@ class Relayed:
             on_gone=self._troubles.forget,
         )
         self._names = NameAsks(self.relay, self.tickets, names=layers.names, nodes=self.nodes)
-        self._misses = Misses(holdings=self._holdings, cache=cache, fetcher=layers.fetcher, troubles=self._troubles)
+        self._misses = Misses(holdings=self._holdings, cache=cache, fetcher=layers.fetcher)
 
     def start(self) -> None:
         """Takes over the device. Raises MountError; then it is still the caller's."""
@@ -227,6 +227,7 @@ class Relayed:
         self.relay.detach_idle(idle_for_s=IDLE_S, keep_most=MAX_IDLE)
         self._holdings.settle()
         self._names.settle()
+        self._troubles.settle()
         self._opened = 0
 
     def _let_go(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 
 from prometheus_client import Counter
 
@@ -13,7 +14,9 @@ from fluidfs.metrics import Metrics
 
 
 class RelayReport:
-    """The counters of a relay, brought into the metrics whenever somebody asks for those. For one thread at a time."""
+    """The counters of a relay, brought into the metrics whenever somebody asks for those. Thread-safe: the server of
+    metrics has threads of its own.
+    """
 
     def __init__(
         self, relay: Relay, tickets: Tickets, metrics: Metrics, *, threads: int, why_no_passthrough: str | None
@@ -23,6 +26,7 @@ class RelayReport:
         self._metrics = metrics
         self._threads = threads
         self._why_no_passthrough = why_no_passthrough
+        self._exporting = threading.Lock()
         self._exported: dict[Counter, int] = {}
 
     def status(self) -> dict[str, object]:
@@ -52,7 +56,11 @@ class RelayReport:
 
     def export(self) -> None:
         """Adds to the metrics what was counted since the last time."""
-        facts, metrics = self._relay.facts(), self._metrics
+        with self._exporting:
+            self._export(self._relay.facts())
+
+    def _export(self, facts: Facts) -> None:
+        metrics = self._metrics
         self._raise(metrics.read_requests, facts.read_requests)
         self._raise(metrics.read_bytes, facts.read_bytes)
         self._raise(metrics.read_hit_bytes, facts.read_hit_bytes)

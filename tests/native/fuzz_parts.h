@@ -11,8 +11,13 @@ typedef struct {
     rig_mount mount;
     kernel *kernel;
     int pair;
-    rig_random random; /* of the thread that runs the session; the others make theirs from its first number */
+    uint64_t seed;
+    rig_random random; /* of the thread that runs the session; the others have their own, from the seed */
     bool sane;         /* everybody does what they should */
+    bool hoards;       /* the kernel closes little of what it opens */
+    struct {
+        uint64_t fh, offset;
+    } last_read;
     _Atomic bool ends;
     _Atomic uint64_t executions;
 } fuzz_session;

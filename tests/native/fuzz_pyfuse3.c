@@ -84,7 +84,7 @@ void *fuzz_pyfuse3(void *context) {
     fuzz_session *self = context;
     size_t room = (1u << 20) + 4096;
     faults_spare(true);
-    rig_random random = self->random + 3;
+    rig_random random = self->seed + 3;
     char *buffer = malloc(room);
     require(buffer != NULL, "no memory");
     while (!self->ends) {

@@ -156,6 +156,8 @@ static void answer_read(python *self, const ff_ask *ask) {
     ff_relay_retry(mount->relay, ask->ticket);
     if (rig_one_in(random, 4)) /* it landed once more */
         ff_relay_retry(mount->relay, ask->ticket);
+    if (rig_one_in(random, 4)) /* and there it is besides */
+        give(self, ask, number);
 }
 
 static void answer(python *self, const ff_ask *ask) {
@@ -236,14 +238,18 @@ static void take_on(python *self, const ff_ask *ask) {
 }
 
 void *fuzz_python(void *context) {
-    python self = {.session = context, .random = self.session->random + 1};
-    self.random = self.session->random + 1;
+    python self = {.session = context};
+    self.random = self.session->seed + 1;
     ff_relay *relay = self.session->mount.relay;
     while (!self.session->ends) {
         ff_ask asks[16];
         struct pollfd ready = {.fd = ff_relay_event_fd(relay), .events = POLLIN};
-        poll(&ready, 1, self.put_off_count > 0 ? 1 : ROUND_MS);
-        size_t count = ff_relay_drain(relay, asks, 1 + rig_below(&self.random, 16));
+        size_t count = 0;
+        /* It sleeps until it is woken, or has something to do. */
+        if (poll(&ready, 1, self.put_off_count > 0 ? 1 : ROUND_MS) == 1)
+            count = ff_relay_drain(relay, asks, 1 + rig_below(&self.random, 16));
+        else
+            ff_relay_beat(relay);
         for (size_t i = 0; i < count; i++)
             take_on(&self, &asks[i]);
         if (self.put_off_count > 0 && rig_one_in(&self.random, 3))
@@ -254,9 +260,19 @@ void *fuzz_python(void *context) {
     return NULL;
 }
 
+static void look_around(python *self, uint64_t node) {
+    char path[2048];
+    rig_mount *mount = &self->session->mount;
+    int64_t length = ff_names_path(mount->names, node, path, rig_one_in(&self->random, 4) ? 5 : sizeof path);
+    require(length == -ESTALE || length == -ENAMETOOLONG || path[length] == 0, "a path of %lld", (long long)length);
+    if (length >= 0)
+        ff_names_at(mount->names, path, (size_t)length);
+    require(ff_names_memory(mount->names) < 1u << 30, "names take a gigabyte");
+}
+
 void *fuzz_upkeep(void *context) {
     python self = {.session = context};
-    self.random = self.session->random + 2;
+    self.random = self.session->seed + 2;
     rig_mount *mount = &self.session->mount;
     while (!self.session->ends) {
         uint64_t pause_us = rig_below(&self.random, 4000);
@@ -266,7 +282,7 @@ void *fuzz_upkeep(void *context) {
         if (kernel_any_node(self.session->kernel, &self.random, &known) && rig_one_in(&self.random, 2))
             node = known.id;
         self.session->executions++;
-        switch (rig_below(&self.random, 9)) {
+        switch (rig_below(&self.random, 12)) {
         case 0:
             ff_relay_facts_of(mount->relay, &facts);
             break;
@@ -288,6 +304,13 @@ void *fuzz_upkeep(void *context) {
         case 6:
             if (mount->world->files[file].kind == RIG_OBJECT)
                 rig_empty(mount, (unsigned)file, rig_below(&self.random, 2));
+            break;
+        case 8:
+            look_around(&self, node);
+            break;
+        case 7:
+            if (mount->world->files[file].kind == RIG_OBJECT)
+                rig_seal(mount, (unsigned)file);
             break;
         default: {
             rig_listing *listing = fuzz_list(self.session, &self.random);

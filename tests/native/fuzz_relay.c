@@ -42,6 +42,7 @@ static void any_faults(rig_random *random) {
     faults.memory_one_in = any_of(random, memory, sizeof memory / sizeof *memory);
     faults.nowait_one_in = any_of(random, nowait, sizeof nowait / sizeof *nowait);
     faults.slow_one_in = any_of(random, slow, sizeof slow / sizeof *slow);
+    faults.stall_one_in = rig_one_in(random, 8) ? 100 : 0;
     faults.broken_one_in = any_of(random, broken, sizeof broken / sizeof *broken);
 }
 
@@ -66,10 +67,20 @@ static void require_quiet(fuzz_session *self) {
     require(facts.replies_failed == 0, "%" PRIu64 " replies have failed", facts.replies_failed);
 }
 
+/* INIT, as mounts begin; not always, where not all are sane. */
+static void offer_all(fuzz_session *self) {
+    struct fuse_init_in offer = {.major = FUSE_KERNEL_VERSION, .minor = 43, .flags = UINT32_MAX, .flags2 = UINT32_MAX};
+    if (!self->sane && rig_one_in(&self->random, 3))
+        return;
+    kernel_ask(self->kernel, FUSE_INIT, 0, &offer, sizeof offer);
+    kernel_wait_until(self->kernel, 0);
+}
+
 static void run_clients(fuzz_session *self) {
     pthread_t threads[CLIENTS];
     fuzz_client clients[CLIENTS];
     kernel_keep_answers(self->kernel, true);
+    kernel_be_strict(self->kernel);
     for (unsigned i = 0; i < CLIENTS; i++) {
         clients[i] = (fuzz_client){.session = self, .rounds = CLIENT_ROUNDS, .seed = rig_next(&self->random)};
         require(pthread_create(&threads[i], NULL, fuzz_run_client, &clients[i]) == 0, "no thread");
@@ -80,11 +91,24 @@ static void run_clients(fuzz_session *self) {
     require_all_forgotten(self);
 }
 
+static void end_connection(fuzz_session *self) {
+    int64_t until_ns = ff_monotonic_ns() + 60 * RIG_SECOND_NS;
+    kernel_die(self->kernel);
+    while (!ff_relay_ended(self->mount.relay)) {
+        require(ff_monotonic_ns() < until_ns, "the end is not seen");
+        usleep(1000);
+    }
+}
+
 static void run_fuzz(fuzz_session *self) {
     for (unsigned sent = 0; sent < SESSION_REQUESTS; sent++)
         fuzz_request(self);
-    if (rig_one_in(&self->random, 3))
-        return; /* stopped in the midst of it */
+    switch (rig_below(&self->random, 6)) {
+    case 0: /* stopped in the midst of it */
+        return;
+    case 1:
+        return end_connection(self);
+    }
     require_quiet(self);
     kernel_forget_all(self->kernel);
     require_all_forgotten(self);
@@ -92,18 +116,23 @@ static void run_fuzz(fuzz_session *self) {
 
 /* How many executions it had. */
 static uint64_t run_session(rig_world *world, bool sane, uint64_t seed) {
-    fuzz_session self = {.random = seed, .sane = sane};
+    fuzz_session self = {.seed = seed * 4, .random = seed * 4, .sane = sane};
     ff_relay_options options = any_options(&self.random);
-    if (sane)
+    faults.passes = rig_one_in(&self.random, 2);
+    self.hoards = rig_one_in(&self.random, 4);
+    faults.memory_one_in = !sane && rig_one_in(&self.random, 3) ? 8 : 0;
+    if (sane) {
         options.give_up_ns = options.silence_ns = 300 * RIG_SECOND_NS;
-    else
-        any_faults(&self.random);
-    if (sane)
-        faults.nowait_one_in = 3;
-    bool begun = rig_begin(&self.mount, world, &options, true);
-    if (!begun) {
+        options.off &= ~(uint32_t)FF_OFF_PASSTHROUGH;
+    }
+    if (!rig_begin(&self.mount, world, &options, true)) {
         faults_clear();
         return 0;
+    }
+    if (sane) {
+        faults.nowait_one_in = 3;
+    } else {
+        any_faults(&self.random);
     }
     faults_spare(true);
     self.kernel = kernel_new(&self.mount, seed);
@@ -112,6 +141,7 @@ static uint64_t run_session(rig_world *world, bool sane, uint64_t seed) {
     require(pthread_create(&python, NULL, fuzz_python, &self) == 0, "no thread");
     require(pthread_create(&upkeep, NULL, fuzz_upkeep, &self) == 0, "no thread");
     require(pthread_create(&pyfuse3, NULL, fuzz_pyfuse3, &self) == 0, "no thread");
+    offer_all(&self);
     if (sane)
         run_clients(&self);
     else

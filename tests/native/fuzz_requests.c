@@ -99,7 +99,12 @@ static size_t put_read(fuzz_session *self, char *body, bool directory) {
     rig_random *random = &self->random;
     struct fuse_read_in read = {.fh = any_handle(self, directory), .size = 1u << rig_below(random, 21)};
     read.size += (uint32_t)rig_below(random, 3) - 1;
-    if (directory)
+    if (!directory && rig_one_in(random, 2)) {
+        /* Where the last one ended, as readers do. */
+        read.fh = self->last_read.fh;
+        read.offset = self->last_read.offset;
+        read.size = 4096u << rig_below(random, 4);
+    } else if (directory)
         read.offset = rig_one_in(random, 2) ? 0 : rig_below(random, 16);
     else
         read.offset = rig_below(random, rig_one_in(random, 2) ? RIG_SMALL_BYTES : RIG_LARGE_BYTES + 4096);
@@ -107,6 +112,10 @@ static size_t put_read(fuzz_session *self, char *body, bool directory) {
         read.offset = garbage(random, RIG_LARGE_BYTES);
     if (rig_one_in(random, 40))
         read.size = (uint32_t)garbage(random, 0);
+    if (!directory) {
+        self->last_read.fh = read.fh;
+        self->last_read.offset = read.offset + read.size;
+    }
     return put(body, &read, sizeof read);
 }
 
@@ -206,7 +215,10 @@ static size_t mangle(rig_random *random, char *request, size_t length) {
 void fuzz_request(fuzz_session *self) {
     static char request[sizeof(struct fuse_in_header) + REQUEST_MAX];
     rig_random *random = &self->random;
-    struct fuse_in_header header = {.opcode = any_opcode(random), .uid = 1, .pid = (uint32_t)rig_below(random, 3)};
+    static const uint32_t pids[] = {0, 1, 0x3ffffff0}; /* unknown, alive, dead */
+    struct fuse_in_header header = {.opcode = any_opcode(random), .uid = 1, .pid = pids[rig_below(random, 3)]};
+    if (self->hoards && (header.opcode == FUSE_RELEASE || header.opcode == FUSE_RELEASEDIR))
+        header.opcode = FUSE_OPEN;
     bool of_directory = header.opcode == FUSE_LOOKUP || header.opcode == FUSE_OPENDIR || header.opcode == FUSE_READDIRPLUS;
     header.nodeid = any_node(self, of_directory || rig_one_in(random, 8));
     header.len = (uint32_t)(sizeof header + put_body(self, header.opcode, request + sizeof header));

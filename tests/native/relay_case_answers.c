@@ -276,6 +276,32 @@ void case_not_passed_through(rig_world *world) {
     stage_end(&stage);
 }
 
+static bool has_ended(void *relay) { return ff_relay_ended(relay); }
+
+/* What the kernel never got it does not count, and never closes. */
+void case_answers_are_lost(rig_world *world) {
+    relay_stage stage;
+    ff_relay_options options = rig_options();
+    stage_begin(&stage, world, &options);
+    stage_learn(&stage, "f", 60 * RIG_SECOND_NS);
+    uint64_t node = stage_lookup(&stage, "f01");
+    for (unsigned asked = 0; asked < 3; asked++)
+        have_asked(&stage, kinds[2 - asked], node, 0);
+    ff_ask asks[3];
+    for (unsigned asked = 0; asked < 3; asked++)
+        asks[asked] = stage_ask(&stage, kinds[2 - asked]);
+    kernel_die(stage.kernel);
+    stage_wait(has_ended, stage.rig.relay, "the end is not seen");
+    for (unsigned asked = 0; asked < 3; asked++)
+        answer_as(&stage, kinds[2 - asked], asks[asked].ticket);
+    ff_relay_facts facts;
+    ff_relay_facts_of(stage.rig.relay, &facts);
+    require(facts.replies_failed == 3 && facts.open_files == 0, "%u files are open", facts.open_files);
+    ff_names_forget(stage.rig.names, node, 1);
+    require(ff_names_known(stage.rig.names) == 1, "a name is counted");
+    stage_end(&stage);
+}
+
 void case_given_up(rig_world *world) {
     for (int silent = 0; silent < 2; silent++) {
         relay_stage stage;

@@ -188,6 +188,7 @@ int main(int count, char **arguments) {
         {"not_passed_through", case_not_passed_through},
         {"given_up", case_given_up},
         {"killed", case_killed},
+        {"answers_are_lost", case_answers_are_lost},
     };
     rig_world world;
     require(count == 3, "usage: relay_cases DIRECTORY CASE");

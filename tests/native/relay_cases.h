@@ -49,6 +49,6 @@ typedef void relay_case(rig_world *world);
 relay_case case_start_fails, case_end_is_told, case_notice_is_held_up, case_disk_hangs, case_workers_take_no_signals,
     case_facts_while_stopping, case_retried_while_asked, case_wrong_kind, case_wrong_errno, case_old_kernels, case_pair_ends,
     case_pair_says_nothing, case_pair_guesses, case_detached_while_opened, case_rewound, case_not_passed_through,
-    case_given_up, case_killed;
+    case_given_up, case_killed, case_answers_are_lost;
 
 #endif

@@ -1,4 +1,5 @@
 /* Misfortune for the code under test: memory that is not to be had, disks that make one wait, threads that do not start.
+ * And a kernel that registers backing files and clones of the device, where `passes` says so.
  *
  * Linked with -Wl,--wrap for each function below, so that the calls of everything linked in pass through here; the C
  * library's own do not. One in `…_one_in` calls fails, 0: none. All are off at first.
@@ -13,6 +14,7 @@
 typedef struct {
     _Atomic unsigned memory_one_in;
     _Atomic unsigned nowait_one_in; /* a read that must not wait would have to */
+    _Atomic unsigned stall_one_in;  /* a read that must not wait does, for longer than anybody is held up */
     _Atomic unsigned slow_one_in;   /* a read that may wait takes some milliseconds */
     _Atomic unsigned broken_one_in; /* a read that may wait ends in EIO */
     _Atomic bool nowait_always;     /* every read that must not wait would have to */
@@ -21,6 +23,7 @@ typedef struct {
     _Atomic unsigned hanging;       /* reads that wait now because of disk_hangs */
     _Atomic bool notices_wait;      /* write(2) does, until this is false: the relay writes notifications by it alone */
     _Atomic unsigned notices_waiting;
+    _Atomic bool passes;
 } relay_faults;
 
 extern relay_faults faults;
@@ -29,5 +32,9 @@ extern relay_faults faults;
 void faults_spare(bool more);
 /* All off. */
 void faults_clear(void);
+
+/* How many backing files are registered; and whether this one is. */
+unsigned faults_backing_count(void);
+bool faults_is_backing(int id);
 
 #endif

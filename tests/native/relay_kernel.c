@@ -85,7 +85,7 @@ static void *receive(void *context) {
         ssize_t n = recv(self->rig->kernel_fd, buffer, ROOM, MSG_DONTWAIT);
         if (n > 0)
             take_in(self, buffer, (size_t)n);
-        else if (last || n == 0)
+        else if (last || n == 0 || self->dead)
             break;
     }
     free(buffer);
@@ -126,7 +126,7 @@ void kernel_finish(kernel *self) {
     free(buffer);
     for (unsigned i = 0; i < CALL_BUCKETS; i++)
         for (const call *asked = self->calls[i]; asked != NULL; asked = asked->next)
-            require(asked->answer != NULL, "%llx (opcode %u) was never answered", (unsigned long long)asked->unique,
+            require(self->dead || asked->answer != NULL, "%llx (opcode %u) was never answered", (unsigned long long)asked->unique,
                     asked->opcode);
 }
 
@@ -262,6 +262,17 @@ void kernel_keep_answers(kernel *self, bool keep) {
     pthread_mutex_lock(&self->lock);
     self->keeps = keep;
     pthread_mutex_unlock(&self->lock);
+}
+
+void kernel_be_strict(kernel *self) {
+    pthread_mutex_lock(&self->lock);
+    self->strict = true;
+    pthread_mutex_unlock(&self->lock);
+}
+
+void kernel_die(kernel *self) {
+    self->dead = true;
+    shutdown(self->rig->kernel_fd, SHUT_RDWR);
 }
 
 size_t kernel_waiting(kernel *self) {

@@ -28,6 +28,7 @@ typedef struct {
     uint64_t fh;
     uint64_t node;
     unsigned file;
+    int32_t backing_id; /* 0: read through the relay */
     bool directory;
     bool open;
 } kernel_handle;
@@ -53,8 +54,12 @@ kernel_answer *kernel_wait(kernel *self, uint64_t unique);
 /* The same, when it comes in time; NULL when not. */
 kernel_answer *kernel_wait_for(kernel *self, uint64_t unique, int64_t timeout_ns);
 kernel_answer *kernel_call(kernel *self, uint32_t opcode, uint64_t node, const void *body, size_t length);
-/* Marks answers to be kept for kernel_wait, or (as at first) not. */
+/* Answers are kept for kernel_wait, or (as at first) not. */
 void kernel_keep_answers(kernel *self, bool keep);
+/* Nobody releases a handle that is not theirs: then it also holds how a file is open against how it was. */
+void kernel_be_strict(kernel *self);
+/* The connection ends, as at umount -f: nothing is answered any more, nor has to be. */
+void kernel_die(kernel *self);
 
 /* How many requests wait for an answer; waits until they are at most so many. Ends the program when none comes for long. */
 size_t kernel_waiting(kernel *self);

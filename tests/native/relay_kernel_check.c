@@ -60,7 +60,7 @@ static void add_node(kernel *self, const kernel_node *node) {
     self->node_count++;
 }
 
-void kernel_note_handle(kernel *self, uint64_t fh, uint64_t node_id, bool directory) {
+void kernel_note_handle(kernel *self, uint64_t fh, uint64_t node_id, bool directory, int32_t backing_id) {
     require((fh & FF_HANDLE_NATIVE) != 0, "handle %llx", (unsigned long long)fh);
     require(kernel_find_handle(self, fh) == NULL, "handle %llx was given twice", (unsigned long long)fh);
     if (self->handle_count * 2 >= self->handle_room) {
@@ -75,8 +75,12 @@ void kernel_note_handle(kernel *self, uint64_t fh, uint64_t node_id, bool direct
         self->handle_room = room;
     }
     const kernel_node *node = kernel_find_node(self, node_id);
-    kernel_handle handle = {
-        .fh = fh, .node = node_id, .file = node == NULL ? RIG_NO_FILE : node->file, .directory = directory, .open = true};
+    kernel_handle handle = {.fh = fh,
+                            .node = node_id,
+                            .file = node == NULL ? RIG_NO_FILE : node->file,
+                            .backing_id = backing_id,
+                            .directory = directory,
+                            .open = true};
     place_handle(self->handles, self->handle_room, &handle);
     self->handle_count++;
 }
@@ -145,13 +149,26 @@ static void check_directory(kernel *self, const call *asked, bool plus, const ch
     }
 }
 
+/* A node has one way of being open at a time, and one backing file, which stays registered: the kernel says EIO else. */
+static void check_mode(const kernel *self, uint64_t node, int32_t backing_id) {
+    require(backing_id == 0 || faults_is_backing(backing_id), "backing file %d is not registered", backing_id);
+    for (size_t i = 0; i < self->handle_room; i++) {
+        const kernel_handle *other = &self->handles[i];
+        if (other->fh != 0 && other->open && !other->directory && other->node == node)
+            require(other->backing_id == backing_id, "opened by %d and by %d", other->backing_id, backing_id);
+    }
+}
+
 static void check_open(kernel *self, const call *asked, const char *body) {
     ff_open_out opened;
     memcpy(&opened, body, sizeof opened);
     bool directory = asked->opcode == FUSE_OPENDIR;
-    uint32_t may = directory ? FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE : FOPEN_KEEP_CACHE | FOPEN_NOFLUSH;
-    require((opened.open_flags & ~may) == 0 && opened.backing_id == 0, "flags %x", opened.open_flags);
-    kernel_note_handle(self, opened.fh, asked->node, directory);
+    bool passed = !directory && (opened.open_flags & FF_OPEN_PASSTHROUGH) != 0;
+    uint32_t may = directory ? FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE : FOPEN_NOFLUSH | (passed ? FF_OPEN_PASSTHROUGH : FOPEN_KEEP_CACHE);
+    require((opened.open_flags & ~may) == 0 && (opened.backing_id != 0) == passed, "flags %x", opened.open_flags);
+    if (self->strict && !directory)
+        check_mode(self, asked->node, passed ? opened.backing_id : 0);
+    kernel_note_handle(self, opened.fh, asked->node, directory, opened.backing_id);
 }
 
 static void check_forwarded(const call *asked, const char *body, size_t length) {

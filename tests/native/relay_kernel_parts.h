@@ -30,7 +30,8 @@ struct kernel {
     uint64_t next_unique;
     call *calls[CALL_BUCKETS];
     size_t waiting;
-    bool keeps;
+    bool keeps, strict;
+    _Atomic bool dead;
     uint64_t recent[RECENT];
     size_t sent, notified;
     /* By hash, open addressing; an id of 0 is free. */
@@ -43,7 +44,7 @@ struct kernel {
 kernel_node *kernel_find_node(const kernel *self, uint64_t id);
 kernel_handle *kernel_find_handle(const kernel *self, uint64_t fh);
 void kernel_note_entry(kernel *self, const struct fuse_entry_out *entry);
-void kernel_note_handle(kernel *self, uint64_t fh, uint64_t node, bool directory);
+void kernel_note_handle(kernel *self, uint64_t fh, uint64_t node, bool directory, int32_t backing_id);
 /* Holds an answer against its request, and remembers what it tells. */
 void kernel_check(kernel *self, const call *asked, int error, const char *body, size_t length);
 

@@ -108,7 +108,10 @@ bool rig_begin(rig_mount *self, rig_world *world, const ff_relay_options *option
     return true;
 }
 
-void rig_stop(rig_mount *self) { require(ff_relay_stop(self->relay), "a thread is stuck"); }
+void rig_stop(rig_mount *self) {
+    require(ff_relay_stop(self->relay), "a thread is stuck");
+    require(faults_backing_count() == 0, "%u backing files are left registered", faults_backing_count());
+}
 
 void rig_end(rig_mount *self) {
     ff_relay_free(self->relay);
@@ -163,6 +166,14 @@ void rig_empty(rig_mount *self, unsigned number, uint64_t block) {
     faults_spare(true);
     if (block < file->object->block_count)
         ff_object_drop_block(file->object, block, true);
+    faults_spare(false);
+}
+
+void rig_seal(rig_mount *self, unsigned number) {
+    faults_spare(true);
+    rig_fill(self, number, 0, UINT64_MAX);
+    /* It may be emptied meanwhile. */
+    ff_object_seal(self->world->files[number].object, boot_id);
     faults_spare(false);
 }
 

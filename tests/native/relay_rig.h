@@ -107,6 +107,8 @@ ff_content *rig_content(rig_mount *self, unsigned file, ff_verify verify);
 /* Writes bytes of an OBJECT to the cache, or makes a block of it absent. */
 void rig_fill(rig_mount *self, unsigned file, uint64_t from, uint64_t to);
 void rig_empty(rig_mount *self, unsigned file, uint64_t block);
+/* Completes an OBJECT, from when on the kernel may read it by itself. */
+void rig_seal(rig_mount *self, unsigned file);
 /* Tells a SMALL content where it lies; the slab is opened if it was left. */
 void rig_place(rig_mount *self, unsigned file, ff_content *content);
 void rig_leave_slab(rig_mount *self);

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from fluidfs.cache.slabs import SMALL_OBJECT_BYTES
-from fluidfs.errors import StoreError
+from fluidfs.errors import SlowDown, StoreError, StoreUnavailable
+from fluidfs.fs.failure import HOLDS_S, Troubles
 from fluidfs.fuse import relay as relay_module
 from fluidfs.meta.inodes import ROOT_NODEID
 from fluidfs.metrics import value_of
+from fluidfs.model import Extent
 from fluidfs.store.base import FileTransport
 from tests.unit.asking import FILES, MIB, over, read_all, write
 from tests.unit.http_server import Exchange, answer, s3_error
@@ -253,3 +256,46 @@ async def test_a_version_has_a_node_of_its_own_and_a_path_its_inode_number(root:
         write(root, {"small": b"other"})
         after = await plane.kernel.walk("small")
         assert (after.node != before.node, after.ino == before.ino, after.size) == (True, True, 5)
+
+
+# ---- a store that fails for a while
+
+
+@pytest.mark.parametrize("name", ["small", "dir/large"])
+async def test_a_failure_is_told_again_for_a_moment_to_the_handle_that_saw_it_and_to_no_other(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = HttpObjects(FILES)
+    with store.server:
+        async with running(store, tmp_path / "cache") as rig, served(rig, window_bytes=0) as plane:
+            opened = await plane.kernel.open((await plane.kernel.walk(name)).node)
+            other = await plane.kernel.open(opened.node)
+
+            async def fail(*_: object, **__: object) -> None:
+                raise StoreUnavailable("the store does not answer")
+
+            with monkeypatch.context() as failing:
+                failing.setattr(rig.source, "fetch", fail)
+                with pytest.raises(OSError, match="Input/output"):
+                    await plane.kernel.read(opened, 0, 1000)
+            # The kernel asks again at once for the page that its reader needs: the same answer, without a request.
+            with pytest.raises(OSError, match="Input/output"):
+                await plane.kernel.read(opened, 0, 4096)
+            assert await plane.kernel.read(other, 0, 1000) == FILES[name][:1000]
+            await plane.kernel.release(opened)
+            await plane.kernel.release(other)
+
+
+async def test_failures_are_remembered_for_a_moment_and_by_extent(autojump_clock: MockClock) -> None:
+    troubles = Troubles()
+    troubles.note(1, Extent(100, 50), SlowDown("slower"))
+    troubles.recall(1, Extent(0, 100))
+    troubles.recall(2, Extent(100, 50))
+    with pytest.raises(SlowDown, match="slower"):
+        troubles.recall(1, Extent(149, 1000))
+    troubles.settle()
+    with pytest.raises(SlowDown):
+        troubles.recall(1, Extent(100, 1))
+    await trio.sleep(HOLDS_S)
+    troubles.recall(1, Extent(100, 50))
+    troubles.settle()

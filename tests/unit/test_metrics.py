@@ -37,6 +37,9 @@ def test_labels_are_those_of_the_table() -> None:
             metrics.gauge(row.name, 1, **dict.fromkeys(row.labels, "x"))
     metrics.read_errors.labels(errno="5").inc()
     metrics.observe_get("OK", 10, 0.1)
+    metrics.opens.labels(way="relayed").inc()
+    metrics.requests.labels(request="read", served_by="native").inc()
+    metrics.requests_given_up.labels(why="overdue").inc()
     labels = {
         name: set(family.samples[0].labels)
         for name, family in families(metrics.text()).items()

@@ -116,6 +116,15 @@ def test_python_may_answer_for_single_names(table: NameTable, clock: Clock) -> N
     assert learn(table, rows(a=file("v2"))) == {b"a"}
 
 
+def test_what_was_found_singly_is_gone_when_the_listing_does_not_have_it(table: NameTable) -> None:
+    learn(table, rows(a=file()))
+    node = table.found(ROOT_NODE, rows(b=file()), 0, good_for_s=3).node
+    assert table.at("b") == node
+    assert table.lookup(ROOT_NODE, b"b").node == 0
+    assert table.at("b") is None
+    assert table.path(node) == "b"
+
+
 # ---- attributes
 
 
@@ -300,6 +309,18 @@ def test_a_directory_opened_before_a_change_names_what_changed_without_a_node(ta
     table.lookup(ROOT_NODE, b"same")
     shown = {entry.name: entry.node for entry in read(table, old)[2:]}
     assert shown == {b"changed": 0, b"gone": 0, b"same": table.at("same")}
+
+
+def test_one_listing_of_two_directories_gives_each_nodes_of_its_own(table: NameTable) -> None:
+    learn(table, rows(d=Row.directory(1), e=Row.directory(1)))
+    listing = rows(a=file(), b=file())
+    one, other = table.lookup(ROOT_NODE, b"d").node, table.lookup(ROOT_NODE, b"e").node
+    learn(table, listing, one)
+    learn(table, listing, other)
+    table.lookup(one, b"a")
+    table.lookup(other, b"b")
+    paths = [table.path(entry.node) for directory in (one, other) for entry in read(table, listing, directory)[2:]]
+    assert paths == ["d/a", "d/b", "e/a", "e/b"]
 
 
 def test_entries_of_a_listing_that_is_not_kept_are_not_to_be_remembered(table: NameTable) -> None:

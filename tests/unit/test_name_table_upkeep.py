@@ -60,6 +60,14 @@ def test_one_that_was_learnt_before_it_was_told_is_not_due(table: NameTable) -> 
     assert table.take_due() == []
 
 
+def test_one_that_was_swept_before_it_was_told_is_not_due(table: NameTable, clock: Clock) -> None:
+    learn(table, rows(a=file()), good_for_s=1, due_in_s=0)
+    table.lookup(ROOT_NODE, b"a")
+    clock.now_s += 10
+    table.sweep(0)
+    assert table.take_due() == []
+
+
 def test_many_directories_are_due_at_once(table: NameTable) -> None:
     names = [f"d{number:03}" for number in range(300)]
     learn(table, Listing("", {name: Row.directory(1) for name in names}))
@@ -80,7 +88,7 @@ def test_a_forgotten_directory_keeps_its_listing_until_it_is_swept(table: NameTa
     table.forget(table.at("d/x") or 0)
     table.forget(directory)
     clock.now_s += 20
-    table.sweep(15)
+    table.sweep(10)
     assert (table.at("d"), table.listings) == (directory, 2)
     table.sweep(5)
     assert (table.at("d"), table.listings) == (None, 1)
@@ -143,6 +151,15 @@ def test_listings_live_as_long_as_they_are_in_use(table: NameTable) -> None:
     assert table.lookup(ROOT_NODE, b"a").node == node
     table.found(ROOT_NODE, second, 1, good_for_s=1)
     assert table.listings == 2
+
+
+def test_a_node_that_was_found_singly_needs_that_answer_no_more_once_it_is_looked_up(table: NameTable) -> None:
+    learn(table, rows(a=file(), d=Row.directory(5)))
+    single = table.found(ROOT_NODE, rows(d=Row.directory(3)), 0, good_for_s=1)
+    assert (single.mtime_ns, table.listings) == (3, 2)
+    looked_up = table.lookup(ROOT_NODE, b"d")
+    table.collect()
+    assert (looked_up.node, looked_up.mtime_ns, table.listings) == (single.node, 5, 1)
 
 
 def test_paths_of_any_depth_and_bytes(table: NameTable) -> None:
