@@ -76,6 +76,8 @@ class MountedClient(ABC):
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
+            # Where an ordinary user's daemon is found again; without it that would be a directory in /tmp, which stays.
+            "XDG_RUNTIME_DIR": str(self.home),
             "PYTHONPATH": str(self.person.checkout),
             **self.bench.server.environment(),
         }

@@ -1,4 +1,5 @@
 #include "fetch_engine.h"
+#include "thread_signals.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -208,7 +209,7 @@ static int start_workers(ff_engine *self, int count) {
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
     /* A thread inherits the mask of the one that creates it. */
-    sigfillset(&all);
+    ff_thread_signals(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = 0;
     for (int i = 0; i < count && error == 0; i++)

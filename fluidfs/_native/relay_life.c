@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "relay_parts.h"
+#include "thread_signals.h"
 
 /* Gets a thread out of a read of the device. Nobody else uses it, and by default it does nothing. */
 #define NUDGE SIGURG
@@ -98,7 +99,7 @@ static int start_server(ff_relay *self, unsigned index) {
 
 int ff_start_thread(pthread_t *thread, void *(*run)(void *context), void *context) {
     sigset_t all, mask;
-    sigfillset(&all);
+    ff_thread_signals(&all);
     sigdelset(&all, NUDGE);
     pthread_sigmask(SIG_SETMASK, &all, &mask);
     int error = -pthread_create(thread, NULL, run, context);

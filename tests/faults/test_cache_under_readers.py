@@ -14,12 +14,14 @@ import pytest
 
 from fluidfs.cache.maintenance import evict, list_versions
 from fluidfs.config import LevelSpec
+from fluidfs.demo.traces import daemons_of
 from tests.conftest import Bucket, Mounter, empty_bucket
-from tests.support.accidents import ANY_TIME, COMPARED, Accident, empty_data, forbid, permit
+from tests.support.accidents import ANY_TIME, COMPARED, Accident, empty_data, empty_maps, forbid, permit
 from tests.support.accounts import Account
 from tests.support.compared import Readers, comparing, write_tree
-from tests.support.mounts import Mount, wait_until
-from tests.support.reading import MIB, content, digest, opened, read_by_process
+from tests.support.mounts import DEADLINE_S, Mount, wait_until
+from tests.support.proxy import CountingProxy, Fault
+from tests.support.reading import MIB, content, digest, opened, read_by_process, reader
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -71,6 +73,29 @@ def test_files_that_are_cut_while_the_daemon_answers_for_them(filled: Bucket, me
     mount = mounted(filled.uri, "--verify", "always", account=me)
     with reading(mount, seed="cut") as readers:
         bear(readers, (*COMPARED, *ANY_TIME, *COMPARED))
+
+
+def test_maps_that_are_emptied_while_bytes_arrive(
+    filled: Bucket, me: Account, mounted: Mounter, counting_proxy: CountingProxy
+) -> None:
+    """The threads that fetch find their pages gone: a fault of the processor that must not end the daemon."""
+    mount = mounted(filled.uri, account=me, endpoint_url=counting_proxy.endpoint_url)
+    counting_proxy.inject(Fault(drip_bytes_s=4 * MIB), when=lambda request: request.operation == "GET")
+    with reader(me, mount.path / "one.bin", [(0, len(LARGE["one.bin"]))]) as answers:
+        wait_until(lambda: counting_proxy.body_bytes > MIB, what="bytes arrive")
+        empty_maps(me.cache)
+        assert answers(DEADLINE_S) == [digest(LARGE["one.bin"])]
+    assert daemons_of(mount.path) == mount.daemons
+
+
+def test_maps_that_are_emptied_while_the_daemon_reads(filled: Bucket, me: Account, mounted: Mounter) -> None:
+    """As above, for the threads that answer the kernel; `--verify always` keeps it from reading by itself."""
+    mount = mounted(filled.uri, "--verify", "always", account=me)
+    with reading(mount, seed="emptied") as readers:
+        for _ in range(5):
+            readers.must_go_on(answers=20)
+            empty_maps(me.cache)
+    assert daemons_of(mount.path) == mount.daemons
 
 
 def test_a_block_that_lost_bytes_before_it_was_complete_is_not_believed(

@@ -32,8 +32,8 @@ static ff_relay_options any_options(rig_random *random) {
     options.verify = (ff_verify)rig_below(random, 3);
     options.off = rig_one_in(random, 2) ? 0 : (uint32_t)rig_next(random);
     options.max_window_bytes = rig_one_in(random, 3) ? 0 : 1u << 20;
-    options.give_up_ns = (150 + (int64_t)rig_below(random, 200)) * 1000000;
-    options.silence_ns = (150 + (int64_t)rig_below(random, 200)) * 1000000;
+    options.give_up_ns = (60 + (int64_t)rig_below(random, 150)) * 1000000;
+    options.silence_ns = (100 + (int64_t)rig_below(random, 200)) * 1000000;
     return options;
 }
 
