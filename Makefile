@@ -39,6 +39,7 @@ faults: ## tests that kill servers, daemons and connections
 soak: ## 100 kills, mixed faults, random reads: half an hour (ARGS="--soak-minutes 60 --soak-kills 500 --soak-seed 7")
 	@scripts/bootstrap test
 	@$(PYTEST) tests/soak -s $(ARGS)
+	@FLUIDFS_FUZZ_EXECUTIONS=50000000 $(PYTEST) tests/unit/test_relay_fuzz.py
 
 check: ## lint, format, types, import order, C headers
 	@scripts/bootstrap check

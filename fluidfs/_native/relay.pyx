@@ -249,7 +249,7 @@ cdef class Relay:
     def stop(self):
         cdef bint ended
         if not self._running:
-            return True
+            return not self._stuck
         self._running = False
         with nogil:
             ended = ff_relay_stop(self._relay)
