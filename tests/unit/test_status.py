@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import mmap
-import pytest
-import trio
 from pathlib import Path
 
+import pytest
+import trio
 
 from fluidfs.config import LevelSpec, MountOptions
 from fluidfs.daemon import one_error, warm_uri
